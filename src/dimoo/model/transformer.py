@@ -1,0 +1,214 @@
+"""The backbone: a LLaDA-style bidirectional transformer over packed pages.
+
+One call serves full, cached, block and packed steps:
+
+    hidden = model(ids_T, packing, rows=..., need=..., cache=...)     # final hidden states of the rows in `need`
+    logits = model.logits(hidden, start, stop)                        # over the ids start..stop only
+
+`rows` are the rows to compute (None: all), `cache` supplies keys and values of the others, and the last block runs
+its queries, output and MLP only for `need`. Positions count from 0 within each page, attention stays within a page.
+
+Shapes: T packed rows of all pages, M computed rows, D width, N heads, G key/value heads, H head size, V ids.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dimoo.model.cache import Cache
+from dimoo.model.config import ModelConfig
+from dimoo.page.batch import Packing, Rows
+
+
+class Transformer(nn.Module):
+    """Embedding, blocks, final norm and head. Weights are merged: queries, keys, values in one; gate and up in one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.final_norm = RMSNorm(config)
+        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, D): the head, or the embedding where the two are tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def forward(
+        self,
+        ids_T: Tensor,
+        packing: Packing,
+        *,
+        rows: Rows | None = None,
+        need: Rows | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Final hidden states (len(need), D), after the last norm.
+
+        ids_T: (T) int64 on the model's device. `need` must be among `rows`; None means all computed rows.
+        A partial step (`rows` given) needs a cache that a full step has filled.
+        """
+        assert ids_T.shape == (packing.total,), "ids are packed one after the other"
+        assert rows is None or (cache is not None and cache.filled), "a partial step needs a filled cache"
+        positions_M = packing.positions.to(ids_T.device)
+        if rows is not None:
+            ids_T, positions_M = ids_T[rows.index], positions_M[rows.index]
+        counts = packing.lengths if rows is None else rows.counts
+        rotation = rotary_table(max(packing.lengths), self.config.head_dim, self.config.rope_theta, ids_T.device)
+        rotation = (rotation[0][positions_M], rotation[1][positions_M])
+        wanted = _within(need, rows)
+
+        x_MD = self.embedding(ids_T)
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            keep = wanted if layer == last else None
+            x_MD = block(x_MD, rotation, packing, counts, keep=keep, rows=rows, layer=layer, cache=cache)
+        hidden_MD: Tensor = self.final_norm(x_MD)
+        if cache is not None:
+            cache.store_hidden(hidden_MD, need if need is not None else rows, packing.total)
+        return hidden_MD
+
+    def logits(self, hidden_MD: Tensor, start: int, stop: int) -> Tensor:
+        """Logits (M, stop - start) of the ids start..stop: the rest of the head is never touched."""
+        return F.linear(hidden_MD, self.head_weight[start:stop])
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
+        self.attention_norm = RMSNorm(config)
+        self.qkv = nn.Linear(config.d_model, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        self.attention_out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.mlp_norm = RMSNorm(config)
+        self.gate_up = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(
+        self,
+        x_MD: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        packing: Packing,
+        counts: tuple[int, ...],
+        *,
+        keep: Rows | None,
+        rows: Rows | None,
+        layer: int,
+        cache: Cache | None,
+    ) -> Tensor:
+        q_MNH, k_MGH, v_MGH = self._project(self.attention_norm(x_MD), rotation, keep)
+        if cache is not None:
+            k_MGH, v_MGH = cache.store(layer, k_MGH, v_MGH, rows)
+        if keep is not None:
+            x_MD, counts = x_MD[keep.index], keep.counts
+        x_MD = x_MD + self.attention_out(attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths))
+        gate_MF, up_MF = self.gate_up(self.mlp_norm(x_MD)).chunk(2, dim=-1)
+        out: Tensor = x_MD + self.down(F.silu(gate_MF) * up_MF)
+        return out
+
+    def _project(
+        self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (of `keep` rows only, if given), rotated keys, values."""
+        split = self.heads * self.head_dim
+        cos_M1H, sin_M1H = rotation
+        if keep is None:
+            q_MD, kv = self.qkv(x_MD).tensor_split([split], dim=-1)
+        else:
+            q_MD = F.linear(x_MD[keep.index], self.qkv.weight[:split])
+            kv = F.linear(x_MD, self.qkv.weight[split:])
+        k_MD, v_MD = kv.chunk(2, dim=-1)
+        q_MNH = q_MD.unflatten(-1, (self.heads, self.head_dim))
+        k_MGH, v_MGH = (part.unflatten(-1, (self.kv_heads, self.head_dim)) for part in (k_MD, v_MD))
+        k_MGH = rotate(k_MGH, cos_M1H, sin_M1H)
+        if keep is not None:
+            cos_M1H, sin_M1H = cos_M1H[keep.index], sin_M1H[keep.index]
+        return rotate(q_MNH, cos_M1H, sin_M1H), k_MGH, v_MGH
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (Zhang and Sennrich 2019), computed in float32."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.d_model))
+        self.eps = config.norm_eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+
+
+@lru_cache(maxsize=8)
+def rotary_table(length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin (length, 1, H) in float32, half-rotation form (RoFormer, eq. 34; halves rather than pairs)."""
+    with torch.inference_mode(False), torch.no_grad():  # the table outlives the call: training may use it next
+        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), 1.0 / theta**exponent)
+        angles = torch.cat([angles, angles], dim=-1)[:, None]
+        return angles.cos(), angles.sin()
+
+
+def rotate(x_MNH: Tensor, cos_M1H: Tensor, sin_M1H: Tensor) -> Tensor:
+    """Rotary embedding in float32, given back in the input's dtype."""
+    x = x_MNH.float()
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos_M1H + torch.cat([-second, first], dim=-1) * sin_M1H).to(x_MNH.dtype)
+
+
+def attend(
+    q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...], lengths: tuple[int, ...]
+) -> Tensor:
+    """Attention page by page: counts[i] queries see the lengths[i] keys of their own page. Result (M, N * H).
+
+    Pages of the same shape go through one call; no padding, so nothing to mask.
+    """
+    if k_TGH.shape[1] != q_MNH.shape[1]:
+        groups = q_MNH.shape[1] // k_TGH.shape[1]
+        k_TGH, v_TGH = k_TGH.repeat_interleave(groups, dim=1), v_TGH.repeat_interleave(groups, dim=1)
+    if not len(q_MNH):
+        return q_MNH.flatten(1)
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for page, shape in enumerate(zip(counts, lengths, strict=True)):
+        alike[shape].append(page)
+    if len(alike) == 1:
+        pages = len(counts)
+        return _attend_alike(*(part.unflatten(0, (pages, -1)) for part in (q_MNH, k_TGH, v_TGH))).flatten(0, 1)
+    queries, keys, values = q_MNH.split(counts), k_TGH.split(lengths), v_TGH.split(lengths)
+    out: list[Tensor] = [q_MNH[:0].flatten(1)] * len(counts)
+    for (count, _), members in alike.items():
+        if count == 0:
+            continue
+        stacked = [torch.stack([parts[page] for page in members]) for parts in (queries, keys, values)]
+        for page, result in zip(members, _attend_alike(*stacked), strict=True):
+            out[page] = result
+    return torch.cat(out)
+
+
+def _attend_alike(q_BMNH: Tensor, k_BLNH: Tensor, v_BLNH: Tensor) -> Tensor:
+    """Attention of B pages of the same shape; result (B, M, N * H)."""
+    q, k, v = (part.transpose(1, 2) for part in (q_BMNH, k_BLNH, v_BLNH))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def _within(need: Rows | None, rows: Rows | None) -> Rows | None:
+    """`need` as indices into the computed rows."""
+    if need is None or rows is None:
+        return need
+    return Rows(torch.searchsorted(rows.index, need.index), need.counts)

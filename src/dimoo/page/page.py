@@ -1,0 +1,159 @@
+"""The page: the one place where ids are laid out, for training, sampling, evaluation and the server alike.
+
+In: prompt ids (ending with the closing user tag), code grids of input images, and what is to be written.
+Out: a frozen `Page`: the ids, named spans, and `writable`, one boolean per position.
+
+    picture   prompt[:-1] + images + prompt[-1:] + [<answer> <IMAGE>] + rows + [</IMAGE> </answer>]
+    text      prompt[:-1] + images + prompt[-1:] + [<answer>] + text (+ [</answer>] in the authors' layout)
+
+Training hides writable positions, samplers fill them, losses are taken over them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dimoo.page.rows import cells, grid_to_rows, image_ids, rows_to_grid
+from dimoo.vocab import Vocab
+
+SpanKind = Literal["prompt", "image", "answer", "output"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Positions start..stop (exclusive) of one kind; `grid` is (rows, columns) for pictures.
+
+    An `image` span includes its tags, an `output` span is the rows between the tags, an `answer` span the text
+    positions after `<answer>`.
+    """
+
+    kind: SpanKind
+    start: int
+    stop: int
+    grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Page:
+    """ids (L) int64, writable (L) bool, and the spans in order. Never changed in place."""
+
+    ids: Tensor
+    writable: Tensor
+    spans: tuple[Span, ...]
+    vocab: Vocab
+
+    def __post_init__(self) -> None:
+        assert self.ids.ndim == 1 and self.ids.dtype == torch.int64, "ids are one-dimensional int64"
+        assert self.writable.shape == self.ids.shape and self.writable.dtype == torch.bool, "writable matches ids"
+
+    def __len__(self) -> int:
+        return self.ids.numel()
+
+    def span(self, kind: SpanKind) -> Span:
+        """The last span of a kind (a page has one answer or one output). ValueError if there is none."""
+        for span in reversed(self.spans):
+            if span.kind == kind:
+                return span
+        raise ValueError(f"the page has no {kind!r} span; it has {[s.kind for s in self.spans]}")
+
+    @property
+    def slots(self) -> Tensor:
+        """Positions that may be written, in order."""
+        return self.writable.nonzero().flatten()
+
+    def replace(self, ids: Tensor) -> Page:
+        """The same page with other ids at its writable positions. ValueError if any other position differs."""
+        if ids.shape != self.ids.shape:
+            raise ValueError(f"the page has {len(self)} ids, got {tuple(ids.shape)}")
+        if bool(((ids != self.ids) & ~self.writable).any()):
+            raise ValueError("only writable positions of a page can be replaced")
+        return dataclasses.replace(self, ids=ids.clone())
+
+    def hide(self) -> Page:
+        """The same page with the mask id at every writable position."""
+        return self.replace(torch.where(self.writable, self.vocab.mask, self.ids))
+
+    def output_codes(self) -> Tensor:
+        """Codes (R, C) of the output picture, -1 where still masked."""
+        span = self.span("output")
+        assert span.grid is not None, "an output span has a grid"
+        return rows_to_grid(self.ids[span.start : span.stop], *span.grid, self.vocab)
+
+    def answer_ids(self) -> list[int]:
+        """Ids of the answer, cut at the first `</answer>` or padding."""
+        span = self.span("answer")
+        ids: list[int] = self.ids[span.start : span.stop].tolist()
+        ends = [i for i, value in enumerate(ids) if value in (self.vocab.answer_end, self.vocab.answer_pad)]
+        return ids[: ends[0]] if ends else ids
+
+
+def prompt_part(prompt: Sequence[int], images: Sequence[Tensor], vocab: Vocab) -> tuple[Tensor, list[Span]]:
+    """The prompt with the images just before its last id, the closing user tag."""
+    head, last = torch.tensor(list(prompt[:-1]), dtype=torch.int64), torch.tensor(list(prompt[-1:]), dtype=torch.int64)
+    parts, spans, at = [head], [Span(kind="prompt", start=0, stop=len(head))], len(head)
+    for codes_RC in images:
+        parts.append(image_ids(codes_RC, vocab))
+        grid = (codes_RC.shape[0], codes_RC.shape[1])
+        spans.append(Span(kind="image", start=at, stop=at + len(parts[-1]), grid=grid))
+        at += len(parts[-1])
+    return torch.cat([*parts, last]), [*spans, Span(kind="prompt", start=at, stop=at + len(last))]
+
+
+def picture_page(
+    prompt: Sequence[int],
+    codes_RC: Tensor,
+    vocab: Vocab,
+    *,
+    images: Sequence[Tensor] = (),
+    writable_RC: Tensor | None = None,
+) -> Page:
+    """A page that asks for a picture of R x C codes.
+
+    `codes_RC` holds what is known, -1 where masked; `writable_RC` says which cells may be written (default: all).
+    ValueError if a masked cell is not writable or the shapes differ.
+    """
+    if writable_RC is None:
+        writable_RC = torch.ones_like(codes_RC, dtype=torch.bool)
+    if writable_RC.shape != codes_RC.shape:
+        raise ValueError(f"the mask has shape {tuple(writable_RC.shape)}, the picture {tuple(codes_RC.shape)}")
+    if bool(((codes_RC < 0) & ~writable_RC).any()):
+        raise ValueError("a masked cell must be writable")
+    front, spans = prompt_part(prompt, images, vocab)
+    rows, columns = codes_RC.shape
+    start = len(front) + 2
+    body = grid_to_rows(codes_RC, vocab)
+    ids = torch.cat(
+        [front, torch.tensor([vocab.answer_start, vocab.boi]), body, torch.tensor([vocab.eoi, vocab.answer_end])]
+    )
+    writable = torch.zeros(len(ids), dtype=torch.bool)
+    writable[start + cells(rows, columns)] = writable_RC.flatten()
+    spans.append(Span(kind="output", start=start, stop=start + len(body), grid=(rows, columns)))
+    return Page(ids=ids, writable=writable, spans=tuple(spans), vocab=vocab)
+
+
+def text_page(
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    vocab: Vocab,
+    *,
+    images: Sequence[Tensor] = (),
+    closed: bool = False,
+) -> Page:
+    """A page that asks for text: `<answer>` and the answer's positions, all writable.
+
+    `closed` puts the authors' fixed `</answer>` after them (their inference layout).
+    """
+    front, spans = prompt_part(prompt, images, vocab)
+    start = len(front) + 1
+    tail = [vocab.answer_end] if closed else []
+    ids = torch.cat([front, torch.tensor([vocab.answer_start, *answer, *tail], dtype=torch.int64)])
+    writable = torch.zeros(len(ids), dtype=torch.bool)
+    writable[start : start + len(answer)] = True
+    spans.append(Span(kind="answer", start=start, stop=start + len(answer)))
+    return Page(ids=ids, writable=writable, spans=tuple(spans), vocab=vocab)

@@ -1,0 +1,54 @@
+"""Painted masks: which cells of a picture are to be drawn anew.
+
+In: a mask in pixels, white or True = draw. Out: booleans over the grid of codes, and softened weights for pasting.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def centred_rectangle(height: int, width: int, height_ratio: float, width_ratio: float) -> Tensor:
+    """The authors' rectangle (H, W, bool): ratios of the sides, rounded to whole pixels, in the middle."""
+    for name, ratio in (("height_ratio", height_ratio), ("width_ratio", width_ratio)):
+        if not 0 < ratio <= 1:
+            raise ValueError(f"{name} must lie in (0, 1], got {ratio}")
+    tall, wide = round(height * height_ratio), round(width * width_ratio)
+    return rectangle(height, width, ((height - tall) // 2, (width - wide) // 2, tall, wide))
+
+
+def rectangle(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor:
+    """A box (top, left, height, width) of pixels as a mask (H, W, bool). ValueError if it lies outside."""
+    top, left, tall, wide = box
+    if tall < 1 or wide < 1 or top < 0 or left < 0 or top + tall > height or left + wide > width:
+        raise ValueError(f"the rectangle {box} (top, left, height, width) does not lie within {height} x {width} pixels")
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[top : top + tall, left : left + wide] = True
+    return mask
+
+
+def dilate(mask: Tensor, pixels: int) -> Tensor:
+    """The mask grown by `pixels` in every direction (square neighbourhood)."""
+    if pixels < 0:
+        raise ValueError(f"dilation must be 0 or more pixels, got {pixels}")
+    if pixels == 0:
+        return mask
+    grown = F.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
+    return grown[0, 0] > 0
+
+
+def soften(mask: Tensor, pixels: int) -> Tensor:
+    """Weights (H, W) in 0..1: 1 inside the mask, falling to 0 over `pixels` outside it."""
+    weight = mask.float()
+    for distance in range(1, pixels + 1):
+        ring = dilate(mask, distance).float() * (1 - distance / (pixels + 1))
+        weight = torch.maximum(weight, ring)
+    return weight
+
+
+def mask_cells(mask: Tensor, factor: int, *, cover: float = 0.5) -> Tensor:
+    """Cells (R, C, bool) of which more than the share `cover` is masked (strictly); 0 takes every touched cell."""
+    share = F.avg_pool2d(mask[None, None].float(), factor)
+    return share[0, 0] > cover

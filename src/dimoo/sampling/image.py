@@ -1,0 +1,125 @@
+"""Filling pictures by parallel decoding (MaskGIT; the paper, section 3.3.1; the released code's variant).
+
+    1. logits of the masked cells over the image codes, guided
+    2. an id for each by Gumbel-max, and a score: log-probability + temperature * Gumbel
+    3. keep the highest scores, so that min(masked - 1, max(1, floor(N cos(pi/2 (s+1)/T)))) stay masked
+    4. until nothing is masked; a fixed cell is never masked again
+
+In: guided pages, settings, one generator a page. Out: a `Step` after each iteration. Pages are not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dimoo.diffusion.schedule import masked_counts
+from dimoo.model.transformer import Transformer
+from dimoo.page.page import Page
+from dimoo.sampling.choose import choose, reveal_highest
+from dimoo.sampling.guidance import Guided
+from dimoo.sampling.read import Candidates, Reader
+from dimoo.sampling.settings import ImageSettings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One iteration. For each page, over its writable positions (N): ids now (mask where masked), the best guess
+    everywhere, which positions this step fixed, and the probability of every choice (1 where fixed before)."""
+
+    index: int
+    steps: int
+    ids: tuple[Tensor, ...]
+    guess: tuple[Tensor, ...]
+    revealed: tuple[Tensor, ...]
+    probability: tuple[Tensor, ...]
+    pages: tuple[Page, ...]
+
+    @property
+    def masked(self) -> tuple[int, ...]:
+        """Positions still masked on each page."""
+        return tuple(int((ids == page.vocab.mask).sum()) for ids, page in zip(self.ids, self.pages, strict=True))
+
+    def page(self, index: int) -> Page:
+        """Page `index` as it stands after this step."""
+        page = self.pages[index]
+        return page.replace(page.ids.index_copy(0, page.slots, self.ids[index]))
+
+
+@torch.inference_mode()
+def fill_image(
+    model: Transformer, guided: Sequence[Guided], settings: ImageSettings, generators: Sequence[torch.Generator]
+) -> Iterator[Step]:
+    """Fill the masked writable positions of each page with image codes."""
+    if len(guided) != len(generators):
+        raise ValueError(f"{len(guided)} pages need as many generators, got {len(generators)}")
+    pages = tuple(one.page for one in guided)
+    vocab = pages[0].vocab
+    candidates = Candidates(start=vocab.image_offset, stop=vocab.size)
+    reference = settings.noise == "reference" and settings.temperature > 0
+    dtype = torch.bfloat16 if reference else torch.float32
+    reader = Reader(model, guided, candidates, settings.policy, dtype)
+
+    ids = [page.ids[page.slots] for page in pages]
+    masked = [part == vocab.mask for part in ids]
+    plans = [masked_counts(int(part.sum()), settings.steps, settings.schedule) for part in masked]
+    revealed = [torch.zeros_like(part) for part in masked]
+    scores = [torch.full(part.shape, -torch.inf) for part in masked]
+    probability = [torch.ones(part.shape) for part in masked]
+    total = max(len(plan) for plan in plans)
+    for step in range(total):
+        counts = [int(part.sum()) for part in masked]
+        left = [_left(counts[i], plans[i], step, settings.steps) for i in range(len(pages))]
+        logits = reader.read(
+            ids,
+            masked,
+            step=step,
+            steps=settings.steps,
+            revealed=revealed,
+            scores=scores,
+            next_counts=[count - stay for count, stay in zip(counts, left, strict=True)],
+        )
+        guess = []
+        for i, logits_MV in enumerate(logits):
+            where = masked[i].nonzero().flatten()
+            if not len(where):
+                guess.append(ids[i])
+                revealed[i] = torch.zeros_like(masked[i])
+                continue
+            choice = choose(
+                logits_MV,
+                generators[i],
+                temperature=settings.temperature,
+                noise=settings.noise,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+            )
+            chosen, score = choice.ids_M.cpu() + candidates.start, choice.score_M.cpu()
+            now = reveal_highest(score, left[i])
+            guess.append(ids[i].index_copy(0, where, chosen))
+            ids[i] = ids[i].index_copy(0, where, torch.where(now, chosen, vocab.mask))
+            revealed[i] = torch.zeros_like(masked[i]).index_copy(0, where, now)
+            scores[i] = torch.full_like(scores[i], -torch.inf).index_copy(0, where, score)
+            probability[i] = torch.ones_like(probability[i]).index_copy(0, where, choice.probability_M.cpu())
+            masked[i] = masked[i] & ~revealed[i]
+        yield Step(
+            index=step,
+            steps=total,
+            ids=tuple(ids),
+            guess=tuple(guess),
+            revealed=tuple(revealed),
+            probability=tuple(probability),
+            pages=pages,
+        )
+        if not any(bool(part.any()) for part in masked):
+            return
+
+
+def _left(count: int, plan: list[int], step: int, steps: int) -> int:
+    """Cells that stay masked after this step: the plan, but at least one fewer than now (ties may have revealed more)."""
+    if step >= min(len(plan), steps) or count == 0:
+        return 0
+    return min(plan[step], max(0, count - 1))

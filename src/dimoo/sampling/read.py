@@ -1,0 +1,165 @@
+"""The model reads the pages: logits of masked positions, step after step, under a cache policy.
+
+In: the branches of all pages (packed without padding), the ids as they are now, which positions are masked.
+Out: for each page, the guided logits of its masked positions over the candidate ids, and nothing else.
+
+A full step whose successor is full too stores nothing. Otherwise keys, values and final hidden states are kept, and a
+partial step computes only the rows that the policy names; the logits of other masked rows come from the kept state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dimoo.model.cache import Cache
+from dimoo.model.transformer import Transformer
+from dimoo.page.batch import Packing, Rows
+from dimoo.sampling.guidance import Guided, combine
+from dimoo.sampling.policies import Policy, Seen
+
+CHUNK_ROWS = 1024  # rows whose logits exist at a time when only their maximum is wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Ids start..stop, less the `forbidden` ones among them."""
+
+    start: int
+    stop: int
+    forbidden: tuple[int, ...] = ()
+
+
+class Reader:
+    """Holds the packed branches and the cache of one run; `read` is one forward pass for all of them."""
+
+    def __init__(
+        self, model: Transformer, guided: Sequence[Guided], candidates: Candidates, policy: Policy, dtype: torch.dtype
+    ) -> None:
+        self.model, self.guided, self.candidates, self.policy, self.dtype = model, guided, candidates, policy, dtype
+        self.branches = [page for one in guided for page in one.branches]
+        self.owner = [index for index, one in enumerate(guided) for _ in one.branches]
+        self.packing = Packing(tuple(len(page) for page in self.branches))
+        self.slots = [page.slots for page in self.branches]
+        self.cache: Cache | None = None
+        self.max_logit_T: Tensor | None = None
+        self.forbidden = torch.tensor(
+            [id_ - candidates.start for id_ in candidates.forbidden if candidates.start <= id_ < candidates.stop],
+            dtype=torch.int64,
+            device=model.device,
+        )
+
+    def read(
+        self,
+        ids: Sequence[Tensor],
+        masked: Sequence[Tensor],
+        *,
+        step: int,
+        steps: int,
+        revealed: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        next_counts: Sequence[int],
+    ) -> list[Tensor]:
+        """Guided logits (masked, V) for each page, in `dtype`.
+
+        ids, masked, revealed, scores: for each page, over its writable positions (N): the id now, whether it is still
+        to be filled, whether the last step revealed it, and its last score. next_counts: how many this step reveals.
+        """
+        ids_T = self._place(ids).to(self.model.device)
+        need = Rows.of_pages(
+            [slots[masked[owner]] for slots, owner in zip(self.slots, self.owner, strict=True)], self.packing
+        ).to(self.model.device)
+        full = self.cache is None or self.policy.refresh(step, steps)
+        keep = step + 1 < steps and not self.policy.refresh(step + 1, steps)
+        if full and not keep:
+            self.cache, self.max_logit_T = None, None
+            hidden = self.model(ids_T, self.packing, need=need)
+        else:
+            hidden = self._read_and_keep(ids_T, need, full, keep, masked, revealed, scores, next_counts)
+        return self._guide(hidden, need.counts)
+
+    def _read_and_keep(
+        self,
+        ids_T: Tensor,
+        need: Rows,
+        full: bool,
+        keep: bool,
+        masked: Sequence[Tensor],
+        revealed: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        next_counts: Sequence[int],
+    ) -> Tensor:
+        track = keep and self.policy.wants_max_logit
+        if full:
+            self.cache, rows = Cache(), None
+        else:
+            rows = self._rows(masked, revealed, scores, next_counts)
+        assert self.cache is not None, "a partial step has a cache"
+        wanted = rows if track else _among(need, rows)
+        if rows is None or len(rows):
+            hidden = self.model(ids_T, self.packing, rows=rows, need=wanted, cache=self.cache)
+            if track:
+                self._keep_max_logit(hidden, wanted)
+        assert self.cache.hidden_TD is not None, "a full step stored hidden states"
+        return self.cache.hidden_TD[need.index]
+
+    def _rows(
+        self, masked: Sequence[Tensor], revealed: Sequence[Tensor], scores: Sequence[Tensor], next_counts: Sequence[int]
+    ) -> Rows:
+        """The policy's rows for each branch."""
+        chosen = []
+        for branch, (slots, owner) in enumerate(zip(self.slots, self.owner, strict=True)):
+            length, start = self.packing.lengths[branch], self.packing.offsets[branch]
+            still, new = torch.zeros(length, dtype=torch.bool), torch.zeros(length, dtype=torch.bool)
+            score = torch.full((length,), -torch.inf)
+            still[slots], new[slots] = masked[owner], revealed[owner]
+            score[slots] = torch.where(masked[owner], scores[owner], -torch.inf)
+            largest = score
+            if self.max_logit_T is not None:
+                largest = self.max_logit_T[start : start + length].cpu()
+            seen = Seen(max_logit=largest, revealed=new, masked=still, score=score, next_count=next_counts[owner])
+            chosen.append(self.policy.rows(seen))
+        return Rows.from_mask(torch.cat(chosen), self.packing).to(self.model.device)
+
+    def _keep_max_logit(self, hidden_MD: Tensor, rows: Rows | None) -> None:
+        """Largest candidate logit of the computed rows, a chunk at a time: one number a row is kept."""
+        largest_M = torch.cat([self._logits(part).amax(dim=-1).float() for part in hidden_MD.split(CHUNK_ROWS)])
+        if rows is None:
+            self.max_logit_T = largest_M
+            return
+        assert self.max_logit_T is not None, "a full step came first"
+        self.max_logit_T = self.max_logit_T.index_copy(0, rows.index, largest_M)
+
+    def _logits(self, hidden_MD: Tensor) -> Tensor:
+        logits_MV = self.model.logits(hidden_MD, self.candidates.start, self.candidates.stop)
+        if len(self.forbidden):
+            logits_MV[:, self.forbidden] = -torch.inf
+        return logits_MV
+
+    def _guide(self, hidden_MD: Tensor, counts: tuple[int, ...]) -> list[Tensor]:
+        parts, at = hidden_MD.split(counts), 0
+        guided = []
+        for one in self.guided:
+            branches = parts[at : at + len(one.branches)]
+            at += len(branches)
+            guided.append(combine([self._logits(part) for part in branches], one.scales, self.dtype))
+        return guided
+
+    def _place(self, ids: Sequence[Tensor]) -> Tensor:
+        """All branches' ids (T), with the current ids at their writable positions."""
+        placed = []
+        for page, slots, owner in zip(self.branches, self.slots, self.owner, strict=True):
+            placed.append(page.ids.index_copy(0, slots, ids[owner]))
+        return torch.cat(placed)
+
+
+def _among(need: Rows, rows: Rows | None) -> Rows:
+    """The needed rows that are computed in this step."""
+    if rows is None:
+        return need
+    computed = torch.isin(need.index, rows.index)
+    parts = computed.split(need.counts)
+    return Rows(need.index[computed], tuple(int(part.sum()) for part in parts))
