@@ -36,7 +36,7 @@ class Part:
 def authors_parts(config: ModelConfig) -> dict[str, tuple[Part, ...]]:
     """Our tensor names, each with the authors' tensors that make it up, in row order."""
     root, width, kv = "model.transformer.", config.d_model, config.n_kv_heads * config.head_dim
-    parts = {"embedding.weight": (Part(f"{root}wte.weight", config.vocab_size),)}
+    parts: dict[str, tuple[Part, ...]] = {"embedding.weight": (Part(f"{root}wte.weight", config.vocab_size),)}
     for layer in range(config.n_layers):
         ours, theirs = f"blocks.{layer}.", f"{root}blocks.{layer}."
         parts |= {
@@ -61,7 +61,7 @@ def authors_parts(config: ModelConfig) -> dict[str, tuple[Part, ...]]:
 
 
 def find(path_or_id: str | Path) -> Path:
-    """A local folder as it is; anything that looks like a hub id is downloaded, with progress. ValueError if neither."""
+    """A local folder as it is; what looks like a hub id is downloaded, with progress. ValueError if neither."""
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
         return folder
@@ -135,7 +135,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if not file.is_file():
         raise ValueError(f"{folder} holds neither {INDEX} nor model.safetensors")
     with _open(file) as opened:
-        return {name: file for name in opened.keys()}  # noqa: SIM118 (safe_open is no dict)
+        return {name: file for name in opened.keys()}
 
 
 def _open(file: Path) -> Any:
@@ -178,7 +178,7 @@ def save_model(
     dtype: torch.dtype | None = None,
     shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write config.json and the weights, in shards of at most `shard_bytes`. Files are renamed into place at the end."""
+    """Write config.json and weights, in shards of at most `shard_bytes`; all are renamed into place at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     values = config.to_json() if layout == "dimoo" else config.to_authors_json()

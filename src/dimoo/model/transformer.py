@@ -172,9 +172,7 @@ def rotate(x_MNH: Tensor, cos_M1H: Tensor, sin_M1H: Tensor) -> Tensor:
     return (x * cos_M1H + torch.cat([-second, first], dim=-1) * sin_M1H).to(x_MNH.dtype)
 
 
-def attend(
-    q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...], lengths: tuple[int, ...]
-) -> Tensor:
+def attend(q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...], lengths: tuple[int, ...]) -> Tensor:
     """Attention page by page: counts[i] queries see the lengths[i] keys of their own page. Result (M, N * H).
 
     Pages of the same shape go through one call; no padding, so nothing to mask.

@@ -93,16 +93,17 @@ class Page:
         return ids[: ends[0]] if ends else ids
 
 
-def prompt_part(prompt: Sequence[int], images: Sequence[Tensor], vocab: Vocab) -> tuple[Tensor, list[Span]]:
-    """The prompt with the images just before its last id, the closing user tag."""
-    head, last = torch.tensor(list(prompt[:-1]), dtype=torch.int64), torch.tensor(list(prompt[-1:]), dtype=torch.int64)
-    parts, spans, at = [head], [Span(kind="prompt", start=0, stop=len(head))], len(head)
-    for codes_RC in images:
-        parts.append(image_ids(codes_RC, vocab))
-        grid = (codes_RC.shape[0], codes_RC.shape[1])
-        spans.append(Span(kind="image", start=at, stop=at + len(parts[-1]), grid=grid))
-        at += len(parts[-1])
-    return torch.cat([*parts, last]), [*spans, Span(kind="prompt", start=at, stop=at + len(last))]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Turn:
+    """One message of a conversation: its prompt (ending with the closing user tag), its images, and, if it has been
+    answered, the answer: text ids or a picture's codes (R, C). `places` says where in the prompt each image stands;
+    by default all stand just before the last id."""
+
+    prompt: Sequence[int]
+    images: Sequence[Tensor] = ()
+    places: Sequence[int] | None = None
+    answer: Sequence[int] | None = None
+    picture: Tensor | None = None
 
 
 def picture_page(
@@ -111,6 +112,8 @@ def picture_page(
     vocab: Vocab,
     *,
     images: Sequence[Tensor] = (),
+    places: Sequence[int] | None = None,
+    history: Sequence[Turn] = (),
     writable_RC: Tensor | None = None,
 ) -> Page:
     """A page that asks for a picture of R x C codes.
@@ -124,13 +127,11 @@ def picture_page(
         raise ValueError(f"the mask has shape {tuple(writable_RC.shape)}, the picture {tuple(codes_RC.shape)}")
     if bool(((codes_RC < 0) & ~writable_RC).any()):
         raise ValueError("a masked cell must be writable")
-    front, spans = prompt_part(prompt, images, vocab)
+    parts, spans = _front([*history, Turn(prompt=prompt, images=images, places=places)], vocab)
     rows, columns = codes_RC.shape
-    start = len(front) + 2
+    start = sum(map(len, parts)) + 2
     body = grid_to_rows(codes_RC, vocab)
-    ids = torch.cat(
-        [front, torch.tensor([vocab.answer_start, vocab.boi]), body, torch.tensor([vocab.eoi, vocab.answer_end])]
-    )
+    ids = torch.cat([*parts, _ids([vocab.answer_start, vocab.boi]), body, _ids([vocab.eoi, vocab.answer_end])])
     writable = torch.zeros(len(ids), dtype=torch.bool)
     writable[start + cells(rows, columns)] = writable_RC.flatten()
     spans.append(Span(kind="output", start=start, stop=start + len(body), grid=(rows, columns)))
@@ -143,17 +144,60 @@ def text_page(
     vocab: Vocab,
     *,
     images: Sequence[Tensor] = (),
+    places: Sequence[int] | None = None,
+    history: Sequence[Turn] = (),
     closed: bool = False,
 ) -> Page:
     """A page that asks for text: `<answer>` and the answer's positions, all writable.
 
     `closed` puts the authors' fixed `</answer>` after them (their inference layout).
     """
-    front, spans = prompt_part(prompt, images, vocab)
-    start = len(front) + 1
+    parts, spans = _front([*history, Turn(prompt=prompt, images=images, places=places)], vocab)
+    start = sum(map(len, parts)) + 1
     tail = [vocab.answer_end] if closed else []
-    ids = torch.cat([front, torch.tensor([vocab.answer_start, *answer, *tail], dtype=torch.int64)])
+    ids = torch.cat([*parts, _ids([vocab.answer_start, *answer, *tail])])
     writable = torch.zeros(len(ids), dtype=torch.bool)
     writable[start : start + len(answer)] = True
     spans.append(Span(kind="answer", start=start, stop=start + len(answer)))
     return Page(ids=ids, writable=writable, spans=tuple(spans), vocab=vocab)
+
+
+def _front(turns: Sequence[Turn], vocab: Vocab) -> tuple[list[Tensor], list[Span]]:
+    """Everything before the open answer: prompts with their images, and the answers of finished turns."""
+    parts: list[Tensor] = []
+    spans: list[Span] = []
+    at = 0
+
+    def add(kind: SpanKind, ids: Tensor, grid: tuple[int, int] | None = None) -> None:
+        nonlocal at
+        parts.append(ids)
+        spans.append(Span(kind=kind, start=at, stop=at + len(ids), grid=grid))
+        at += len(ids)
+
+    def add_image(codes_RC: Tensor) -> None:
+        add("image", image_ids(codes_RC, vocab), (codes_RC.shape[0], codes_RC.shape[1]))
+
+    for turn in turns:
+        if not turn.prompt:
+            raise ValueError("a prompt has at least its closing tag, got no ids")
+        places = [len(turn.prompt) - 1] * len(turn.images) if turn.places is None else list(turn.places)
+        if len(places) != len(turn.images) or places != sorted(places):
+            raise ValueError(f"places {places} must name an ascending place for each of {len(turn.images)} images")
+        done = 0
+        for place, image in zip(places, turn.images, strict=True):
+            if place > done:
+                add("prompt", _ids(turn.prompt[done:place]))
+            done = max(done, place)
+            add_image(image)
+        add("prompt", _ids(turn.prompt[done:]))
+        if turn.picture is not None:
+            add("prompt", _ids([vocab.answer_start]))
+            add_image(turn.picture)
+            add("prompt", _ids([vocab.answer_end]))
+        elif turn.answer is not None:
+            add("prompt", _ids([vocab.answer_start, *turn.answer, vocab.answer_end]))
+    return parts, spans
+
+
+def _ids(values: Sequence[int]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int64)

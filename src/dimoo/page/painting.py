@@ -23,7 +23,9 @@ def rectangle(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor
     """A box (top, left, height, width) of pixels as a mask (H, W, bool). ValueError if it lies outside."""
     top, left, tall, wide = box
     if tall < 1 or wide < 1 or top < 0 or left < 0 or top + tall > height or left + wide > width:
-        raise ValueError(f"the rectangle {box} (top, left, height, width) does not lie within {height} x {width} pixels")
+        raise ValueError(
+            f"the rectangle {box} (top, left, height, width) does not lie within {height} x {width} pixels"
+        )
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[top : top + tall, left : left + wide] = True
     return mask
@@ -52,3 +54,21 @@ def mask_cells(mask: Tensor, factor: int, *, cover: float = 0.5) -> Tensor:
     """Cells (R, C, bool) of which more than the share `cover` is masked (strictly); 0 takes every touched cell."""
     share = F.avg_pool2d(mask[None, None].float(), factor)
     return share[0, 0] > cover
+
+
+def fill_smoothly(pixels_HWC: Tensor, mask: Tensor) -> Tensor:
+    """Masked pixels replaced by averages of the known ones around them, coarse to fine (pull-push).
+
+    What was under the mask can then not leak into the codes of its neighbours. Float (H, W, 3) in and out.
+    """
+    levels = [(pixels_HWC.permute(2, 0, 1)[None] * (~mask), (~mask)[None, None].float())]
+    while max(levels[-1][0].shape[2:]) > 1:
+        colour, weight = levels[-1]
+        even = (colour.shape[2] % 2, colour.shape[3] % 2)
+        padding = (0, even[1], 0, even[0])
+        levels.append((F.avg_pool2d(F.pad(colour, padding), 2), F.avg_pool2d(F.pad(weight, padding), 2)))
+    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-6)
+    for colour, weight in reversed(levels[:-1]):
+        coarse = F.interpolate(filled, scale_factor=2, mode="nearest")[:, :, : colour.shape[2], : colour.shape[3]]
+        filled = torch.where(weight > 0, colour / weight.clamp_min(1e-6), coarse)
+    return filled[0].permute(1, 2, 0)

@@ -119,7 +119,7 @@ def fill_image(
 
 
 def _left(count: int, plan: list[int], step: int, steps: int) -> int:
-    """Cells that stay masked after this step: the plan, but at least one fewer than now (ties may have revealed more)."""
+    """Cells that stay masked after this step: the plan, but fewer than now (ties may have revealed more)."""
     if step >= min(len(plan), steps) or count == 0:
         return 0
     return min(plan[step], max(0, count - 1))

@@ -49,7 +49,9 @@ def fill_text(
         active = [i for i in range(len(pages)) if bool(((ids[i] == vocab.mask) & inside).any())]
         if not active:
             continue
-        reader = Reader(model, [guided[i] for i in active], _candidates(vocab, settings), settings.policy, torch.float32)
+        reader = Reader(
+            model, [guided[i] for i in active], _candidates(vocab, settings), settings.policy, torch.float32
+        )
         plans = {i: even_counts(int(((ids[i] == vocab.mask) & inside).sum()), steps) for i in active}
         revealed = {i: torch.zeros(length, dtype=torch.bool) for i in active}
         scores = {i: torch.full((length,), -torch.inf) for i in active}

@@ -32,7 +32,9 @@ class TextTokenizer:
             return cls._fast(folder / "tokenizer.json")
         if (folder / "tokenizer_config.json").is_file():
             return cls._slow(folder)
-        raise ValueError(f"{folder} has no tokenizer files (tokenizer.json or tokenizer_config.json): it takes ids only")
+        raise ValueError(
+            f"{folder} has no tokenizer files (tokenizer.json or tokenizer_config.json): it takes ids only"
+        )
 
     @classmethod
     def _fast(cls, file: Path) -> TextTokenizer:

@@ -1,0 +1,81 @@
+"""A record becomes a page, through the same task code that inference uses.
+
+In: a `Record` whose pictures are code grids. Out: a fully known `Page` whose writable positions may be hidden.
+Conditions are dropped here: text alone, picture alone, or both, because two-scale guidance contrasts with each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimoo.data.records import Record
+from dimoo.page.page import Page
+from dimoo.tasks import edit, text_to_image, understand
+from dimoo.tasks.base import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleSettings:
+    """Dropout of conditions, and the lengths that answers are padded to (the shortest that fits, usually)."""
+
+    drop_text: float = 0.1  # pages with words and no input picture
+    drop_text_only: float = 0.05  # edits: words dropped, pictures kept
+    drop_image_only: float = 0.05
+    drop_both: float = 0.05
+    answer_lengths: tuple[int, ...] = (8, 16, 32, 64)
+    longer_answer: float = 0.1  # how often the next longer length is taken, again and again
+
+
+def training_page(record: Record, tools: Tools, generator: torch.Generator, settings: ExampleSettings) -> Page:
+    """The page of a record. ValueError if the record's task is unknown or it lacks its answer."""
+    if record.task in ("text_to_image", "inpaint", "outpaint"):
+        page, empty = text_to_image.pages(
+            tools, record.prompt, _codes(record.answer_image), None if record.mask is None else _mask(record.mask)
+        )
+        return empty if _uniform(generator) < settings.drop_text else page
+    if record.task == "edit":
+        images = tuple(_codes(image) for image in record.images)
+        branches = edit.pages(tools, edit.edit_type(record.kind), record.prompt, images, _codes(record.answer_image))
+        drops = (0.0, settings.drop_text_only, settings.drop_image_only, settings.drop_both)
+        at = _uniform(generator)
+        for branch, share in zip(branches[1:], drops[1:], strict=True):
+            if at < share:
+                return branch
+            at -= share
+        return branches[0]
+    if record.task in ("understand", "chat"):
+        images = tuple(_codes(image) for image in record.images)
+        turns = understand.question_turns(tools, record.prompt, images, record.history)
+        return understand.page(tools, turns, _answer(record, tools, generator, settings))
+    raise ValueError(f"unknown task {record.task!r} in a training record")
+
+
+def _answer(record: Record, tools: Tools, generator: torch.Generator, settings: ExampleSettings) -> list[int]:
+    """Text, `</answer>`, then padding ids up to one of the lengths; all of it is learnt."""
+    if record.answer_text is None:
+        raise ValueError(f"the {record.task} record {record.prompt!r} has no answer text")
+    ids = [*tools.text.encode(record.answer_text), tools.vocab.answer_end]
+    fitting = [length for length in settings.answer_lengths if length >= len(ids)]
+    if not fitting:
+        raise ValueError(f"an answer of {len(ids)} ids exceeds the longest length {settings.answer_lengths[-1]}")
+    while len(fitting) > 1 and _uniform(generator) < settings.longer_answer:
+        fitting = fitting[1:]
+    return ids + [tools.vocab.answer_pad] * (fitting[0] - len(ids))
+
+
+def _codes(grid: np.ndarray | None) -> Tensor:
+    if grid is None or grid.ndim != 2:
+        raise ValueError("a training record's pictures must be code grids (R, C)")
+    return torch.from_numpy(grid.astype(np.int64))
+
+
+def _mask(mask: np.ndarray) -> Tensor:
+    return torch.from_numpy(mask.astype(bool))
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))

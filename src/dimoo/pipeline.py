@@ -1,0 +1,160 @@
+"""Weights, tokenizers and tasks together: `load(path_or_id)`, then `run`, `run_batch` or `stream`.
+
+    pipe = dimoo.load()                                   # the small model that ships with the package
+    picture = pipe.run(TextToImage(prompt="a fox")).picture
+
+The same request gives the same result alone, in any batch and in any order: noise comes from its own seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dimoo.model.checkpoint import find, load_model
+from dimoo.model.transformer import Transformer
+from dimoo.sampling.guidance import Guided
+from dimoo.sampling.image import Step, fill_image
+from dimoo.sampling.settings import ImageSettings, TextSettings
+from dimoo.sampling.text import fill_text
+from dimoo.tasks.base import Answer, Defaults, Picture, Task, Tools
+from dimoo.tokenizers.image import ImageTokenizer
+from dimoo.tokenizers.text import TextTokenizer
+from dimoo.vocab import Vocab
+
+SHIPPED = Path(__file__).parent / "assets" / "small"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A finished request: its picture or its text, how long it took, and the settings that were used."""
+
+    request: Task
+    picture: Picture | None
+    text: str | None
+    codes: Tensor | None = field(default=None, repr=False)
+    settings: ImageSettings | TextSettings
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Progress:
+    """One step of one request, for progress bars, previews and films; `result` is set on the last."""
+
+    index: int
+    steps: int
+    masked: int
+    total: int
+    step: Step
+    result: Result | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pipeline:
+    model: Transformer
+    tools: Tools
+    folder: Path
+
+    def run(self, request: Task) -> Result:
+        """One request. ValueError if it cannot be met."""
+        return self.run_batch([request])[0]
+
+    def run_batch(self, requests: Sequence[Task]) -> list[Result]:
+        """Many requests; those with the same settings are filled together. Results in the order of the requests."""
+        prepared = [(request.guided(self.tools), request.settings(self.tools)) for request in requests]
+        groups: dict[Any, list[int]] = {}
+        for index, (guided, settings) in enumerate(prepared):
+            length = int(guided.page.writable.sum()) if isinstance(settings, TextSettings) else None
+            groups.setdefault((settings, length), []).append(index)
+        results: dict[int, Result] = {}
+        for (settings, _), members in groups.items():
+            start = time.perf_counter()
+            *_, step = self._fill([prepared[i][0] for i in members], settings, [requests[i] for i in members])
+            for position, index in enumerate(members):
+                results[index] = self._result(requests[index], settings, step, position, start)
+        return [results[index] for index in range(len(requests))]
+
+    def stream(self, request: Task) -> Iterator[Progress]:
+        """One request, step by step; the last `Progress` carries the result."""
+        guided, settings = request.guided(self.tools), request.settings(self.tools)
+        total = int((guided.page.ids[guided.page.slots] == self.tools.vocab.mask).sum())
+        start = time.perf_counter()
+        last: Step | None = None
+        for step in self._fill([guided], settings, [request]):
+            if last is not None:
+                yield _progress(last, total, None)
+            last = step
+        assert last is not None, "a page with something to fill takes a step"
+        yield _progress(last, total, self._result(request, settings, last, 0, start))
+
+    def _fill(
+        self, guided: list[Guided], settings: ImageSettings | TextSettings, requests: list[Task]
+    ) -> Iterator[Step]:
+        generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+        if isinstance(settings, ImageSettings):
+            return fill_image(self.model, guided, settings, generators)
+        return fill_text(self.model, guided, settings, generators)
+
+    def _result(
+        self, request: Task, settings: ImageSettings | TextSettings, step: Step, position: int, start: float
+    ) -> Result:
+        answer: Answer = request.read(self.tools, step.page(position))
+        return Result(
+            request=request,
+            picture=answer.picture,
+            text=answer.text,
+            codes=answer.codes,
+            settings=settings,
+            seconds=time.perf_counter() - start,
+            steps=step.index + 1,
+        )
+
+
+def load(
+    path_or_id: str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+    tile: int | None = None,
+) -> Pipeline:
+    """A checkpoint folder, a hub id, or (None) the small model that ships with the package.
+
+    `device` auto takes CUDA, MPS or an NPU where there is one; `dtype` None keeps the stored one, but float32 on a
+    CPU. `tile`: let the VQ model work in tiles of so many pixels. ValueError for a folder that is no checkpoint.
+    """
+    folder = SHIPPED if path_or_id is None else find(path_or_id)
+    where = pick_device(device)
+    if dtype is None and where.type == "cpu" and path_or_id is None:
+        dtype = torch.float32
+    vocab = Vocab.load(folder)
+    text = TextTokenizer.load(folder)
+    if wrong := text.check(vocab):
+        raise ValueError(f"{folder}: {wrong[0]}")
+    model = load_model(folder, device=where, dtype=dtype)
+    if model.config.vocab_size != vocab.size:
+        raise ValueError(f"{folder}: the model has {model.config.vocab_size} ids, the vocabulary {vocab.size}")
+    image = ImageTokenizer.load(folder, device=where, tile=tile)
+    if image.codes > vocab.codes:
+        raise ValueError(f"{folder}: the VQ model has {image.codes} codes, the vocabulary room for {vocab.codes}")
+    tools = Tools(vocab=vocab, text=text, image=image, defaults=Defaults.load(folder))
+    return Pipeline(model=model, tools=tools, folder=folder)
+
+
+def pick_device(name: str | torch.device) -> torch.device:
+    """auto: the accelerator that torch finds (CUDA, MPS, NPU, ...), else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if accelerator is None else accelerator
+
+
+def _progress(step: Step, total: int, result: Result | None) -> Progress:
+    masked = int((step.ids[0] == step.pages[0].vocab.mask).sum())
+    return Progress(index=step.index, steps=step.steps, masked=masked, total=total, step=step, result=result)

@@ -1,0 +1,191 @@
+"""What a task is, and what it has to work with.
+
+A task is a frozen request: which pages (`guided`), which settings, how the answer is read. `Tools` are the parts of a
+checkpoint that pages need; `Defaults` what a checkpoint recommends where the request is silent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dimoo.page.page import Page
+from dimoo.page.templates import CLOSING, opening, turn_string
+from dimoo.sampling.choose import Noise
+from dimoo.sampling.guidance import Guided
+from dimoo.sampling.policies import Policy
+from dimoo.sampling.settings import ImageSettings, TextSettings
+from dimoo.tokenizers.image import ImageTokenizer
+from dimoo.tokenizers.resize import fit_to_bucket, to_pixels
+from dimoo.tokenizers.text import TextTokenizer
+from dimoo.vocab import Vocab
+
+Picture = Image.Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """A checkpoint's recommendations, from its `dimoo.json`; these values are those of the authors' scripts."""
+
+    height: int = 1024
+    width: int = 1024
+    edit_area: int = 512  # input pictures of edits go to the buckets of about this many pixels squared
+    understand_area: int = 1024
+    bucket_patch: int = 32
+    prompt_limit: int = 1024
+    noise: Noise = "reference"
+    steps: int = 64
+    cfg_scale: float = 4.0
+    edit_cfg_scale: float = 2.5
+    edit_cfg_img: float = 4.0
+    answer_length: int = 1024
+    block_length: int = 256
+    text_steps: int = 128
+    name: str = "Lumina-DiMOO"
+
+    @classmethod
+    def load(cls, folder: Path) -> Defaults:
+        file = folder / "dimoo.json"
+        if not file.is_file():
+            return cls()
+        values = json.loads(file.read_text())
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"{file}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
+        return cls(**values)
+
+    def save(self, folder: Path) -> None:
+        (folder / "dimoo.json").write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tools:
+    """What tasks need of a checkpoint: ids, text, pictures, recommendations."""
+
+    vocab: Vocab
+    text: TextTokenizer
+    image: ImageTokenizer
+    defaults: Defaults
+
+    def prompt(self, system: str, words: str) -> list[int]:
+        """Ids of `<system>S</system><user>words</user>`; long words are cut, tags never."""
+        return self.text.encode_within(opening(system), words, CLOSING, self.defaults.prompt_limit)
+
+    def turn(self, words: str) -> list[int]:
+        """Ids of a later turn, `<user>words</user>`."""
+        return self.text.encode(turn_string(words))
+
+    def codes(self, picture: Picture, area: int) -> Tensor:
+        """Codes (R, C) of an input picture at its nearest bucket."""
+        return self.image.encode(to_pixels(fit_to_bucket(picture, area, self.defaults.bucket_patch)))
+
+    def blank(self, height: int, width: int) -> Tensor:
+        """A grid (R, C) of masked cells."""
+        return torch.full((height // self.image.factor, width // self.image.factor), -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """Sampling of a picture; None leaves it to the checkpoint's defaults."""
+
+    steps: int | None = None
+    cfg_scale: float | None = None
+    cfg_img: float | None = None
+    temperature: float = 1.0
+    noise: Noise | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    schedule: Literal["cosine", "linear", "arccos"] = "cosine"
+    policy: Policy | None = None
+
+    def settings(self, defaults: Defaults) -> ImageSettings:
+        values: dict[str, Any] = {
+            "steps": defaults.steps if self.steps is None else self.steps,
+            "temperature": self.temperature,
+            "noise": self.noise or defaults.noise,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "schedule": self.schedule,
+        }
+        return ImageSettings(**values) if self.policy is None else ImageSettings(**values, policy=self.policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Sampling of an answer; None leaves it to the checkpoint's defaults."""
+
+    answer_length: int | None = None
+    block_length: int | None = None
+    steps: int | None = None
+    temperature: float = 0.0
+    threshold: float | None = None
+    entropy_bound: float | None = None
+    policy: Policy | None = None
+
+    def settings(self, defaults: Defaults) -> TextSettings:
+        length = self.length(defaults)
+        block = self.block_length or min(defaults.block_length, length)
+        steps = self.steps or max(1, defaults.text_steps * length // defaults.answer_length)
+        values: dict[str, Any] = {
+            "steps": steps,
+            "block_length": block,
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+            "entropy_bound": self.entropy_bound,
+        }
+        return TextSettings(**values) if self.policy is None else TextSettings(**values, policy=self.policy)
+
+    def length(self, defaults: Defaults) -> int:
+        return self.answer_length or defaults.answer_length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What a task made of its page: a picture or a text, and the picture's codes (R, C)."""
+
+    picture: Picture | None = None
+    text: str | None = None
+    codes: Tensor | None = field(default=None, repr=False)
+
+
+class Task(Protocol):
+    """One request of one kind."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def guided(self, tools: Tools) -> Guided:
+        """The page to fill and what it is contrasted with. ValueError for a request that cannot be met."""
+        ...
+
+    def settings(self, tools: Tools) -> ImageSettings | TextSettings: ...
+
+    def read(self, tools: Tools, page: Page) -> Answer:
+        """The answer on the filled page."""
+        ...
+
+
+def check_prompt(prompt: str, what: str = "prompt") -> None:
+    if not prompt.strip():
+        raise ValueError(f"the {what} is empty")
+
+
+def read_picture(tools: Tools, page: Page) -> Answer:
+    codes = page.output_codes()
+    return Answer(picture=Image.fromarray(tools.image.decode(codes)), codes=codes)
+
+
+def read_text(tools: Tools, page: Page) -> Answer:
+    return Answer(text=tools.text.decode(page.answer_ids()).strip())
+
+
+def grids(tools: Tools, pictures: Sequence[Picture], area: int) -> tuple[Tensor, ...]:
+    return tuple(tools.codes(picture, area) for picture in pictures)
