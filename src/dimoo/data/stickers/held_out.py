@@ -1,9 +1,9 @@
 """What training never sees: a fixed 5 % of the (concept, style) cells, 10 % of the ordered concept pairs, and the
 evaluation seeds.
 
-The lists lie in a committed file and never change while a model is compared with another. A cell is one drawing; a
-pair (a, b) is a scene in which `a` comes before `b` in reading order, whatever their styles and the wording.
-`python -m dimoo.data.stickers.held_out` prints the file as it was drawn by lot.
+The lists lie in a committed file, drawn by `draw_lots` once, and never change while one model is compared with
+another. A cell is one drawing; a pair (a, b) is a scene in which `a` comes before `b` (see `Scene.pairs`), whatever
+their styles and the wording.
 """
 
 import json
@@ -35,14 +35,7 @@ def draw_lots() -> dict[str, object]:
     }
 
 
-def main() -> None:
-    print(json.dumps(draw_lots(), indent=0))
-
-
-if __name__ == "__main__":
-    main()
-else:
-    _lists = json.loads(_FILE.read_text(encoding="utf-8"))
-    CELLS: frozenset[tuple[str, str]] = frozenset((name, style) for name, style in _lists["cells"].items())
-    PAIRS: frozenset[tuple[str, str]] = frozenset((a, b) for a, seconds in _lists["pairs"].items() for b in seconds)
-    EVALUATION_SEEDS = range(*_lists["evaluation seeds"])
+_lists = json.loads(_FILE.read_text(encoding="utf-8"))
+CELLS: frozenset[tuple[str, str]] = frozenset(_lists["cells"].items())
+PAIRS: frozenset[tuple[str, str]] = frozenset((a, b) for a, seconds in _lists["pairs"].items() for b in seconds)
+EVALUATION_SEEDS = range(*_lists["evaluation seeds"])

@@ -103,14 +103,28 @@ class Scene:
     stickers: tuple[Sticker, ...] = ()
 
     @property
-    def in_reading_order(self) -> tuple[Sticker, ...]:
+    def in_order(self) -> tuple[Sticker, ...]:
+        """Stickers as captions list them: top to bottom, then left to right; two by `comes_before`."""
+        if len(self.stickers) == 2:
+            first, second = self.stickers
+            return (first, second) if comes_before(first, second) else (second, first)
         return tuple(sorted(self.stickers, key=lambda sticker: PLACES[sticker.place]))
 
     @property
     def pairs(self) -> frozenset[tuple[str, str]]:
-        """Ordered pairs of different concepts, the first in reading order (top to bottom, left to right) first."""
-        names = [sticker.concept for sticker in self.in_reading_order]
-        return frozenset((a, b) for i, a in enumerate(names) for b in names[i + 1 :] if a != b)
+        """Ordered pairs of different concepts, the one that `comes_before` first."""
+        return frozenset(
+            (a.concept, b.concept)
+            for a in self.stickers
+            for b in self.stickers
+            if a.concept != b.concept and comes_before(a, b)
+        )
+
+
+def comes_before(a: Sticker, b: Sticker) -> bool:
+    """Whether `a` is left of `b`, where they are further apart across than down, or else above it."""
+    across, down = b.column - a.column, b.row - a.row
+    return across > 0 if abs(across) > abs(down) else down > 0
 
 
 def is_held_out(scene: Scene) -> bool:

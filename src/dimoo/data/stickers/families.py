@@ -1,0 +1,224 @@
+"""Families: a scene, its relatives, and records of every task over them.
+
+In: a seed. Out: a dozen or so `Record`s. They share their picture arrays (the same object wherever the same picture
+occurs), so that each picture is tokenised once.
+"""
+
+import numpy as np
+
+from dimoo.data.records import Record
+from dimoo.data.stickers.catalogue import STYLES, Catalogue
+from dimoo.data.stickers.edits import EDITS, Edit, edit
+from dimoo.data.stickers.maps import canny, depth, soft_edges
+from dimoo.data.stickers.pictures import draw
+from dimoo.data.stickers.questions import QUESTIONS, ask, chat, compare, follow_up
+from dimoo.data.stickers.relatives import (
+    HALVES,
+    alone_on_white,
+    half,
+    in_style,
+    mask_over,
+    subject_prompt,
+    subject_scene,
+)
+from dimoo.data.stickers.scenes import Scene, Split, generator, is_held_out, is_visible, sample_scene
+from dimoo.data.stickers.words import FULL, caption, describe
+
+_EDITS_A_FAMILY = 3
+_QUESTIONS_A_PICTURE = 3
+_EDIT_ODDS = {
+    "add": 0.18, "remove": 0.12, "replace": 0.16, "background": 0.14, "style": 0.14,
+    "move": 0.08, "swap": 0.06, "recount": 0.06, "recolour": 0.06,
+}  # fmt: skip
+_PREDICT = {
+    "canny_pred": "draw the canny edges",
+    "hed_pred": "draw the soft edges",
+    "depth_pred": "draw the depth map",
+}
+_CONTROL_ODDS = {"canny": 0.6, "hed": 0.15, "depth": 0.15}
+_RARE_ODDS = {"subject": 0.3, "reference": 0.3, "compare": 0.4, "follow up": 0.35, "chat": 0.15, "outpaint": 0.3}
+
+
+def family(seed: int | np.random.Generator, catalogue: Catalogue | None = None, split: Split = "train") -> list[Record]:
+    """The records of one scene and its relatives. In split "train" nothing held out occurs."""
+    rng = generator(seed, split)
+    kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split=split)
+    scene = sample_scene(rng, split, catalogue=kin.catalogue)
+    edits = kin.edits(scene)
+    records = [*kin.captions(scene, 2), *kin.questions(scene, _QUESTIONS_A_PICTURE)]
+    for change in edits:
+        records += [kin.edited(change), *kin.captions(change.after, 1), *kin.questions(change.after, 1)]
+    records += kin.controls(scene)
+    records += kin.masked(scene, edits)
+    records += kin.rare(scene, edits)
+    return records
+
+
+class _Family:
+    """What the makers of records share: the lot, the catalogue, and every picture drawn so far."""
+
+    def __init__(self, *, rng: np.random.Generator, catalogue: Catalogue, split: Split) -> None:
+        self.rng, self.catalogue, self.split = rng, catalogue, split
+        self._drawn: dict[Scene, np.ndarray] = {}
+
+    def picture(self, scene: Scene) -> np.ndarray:
+        if scene not in self._drawn:
+            self._drawn[scene] = draw(scene, self.catalogue)
+        return self._drawn[scene]
+
+    def captions(self, scene: Scene, count: int) -> list[Record]:
+        prompts = dict.fromkeys(caption(scene, self.rng, self.catalogue) for _ in range(count))
+        picture = self.picture(scene)
+        return [Record(task="text_to_image", kind="caption", prompt=prompt, answer_image=picture) for prompt in prompts]
+
+    def questions(self, scene: Scene, count: int) -> list[Record]:
+        kinds = self.rng.permutation(QUESTIONS).tolist()
+        asked = [ask(scene, kind, self.rng, catalogue=self.catalogue) for kind in kinds]
+        picture = self.picture(scene)
+        return [
+            Record(task="understand", kind=q.kind, prompt=q.question, images=(picture,), answer_text=q.answer)
+            for q in [q for q in asked if q is not None][:count]
+        ]
+
+    def edits(self, scene: Scene) -> list[Edit]:
+        names = self.rng.choice(list(_EDIT_ODDS), size=len(EDITS), replace=False, p=list(_EDIT_ODDS.values())).tolist()
+        made: list[Edit] = []
+        for name in names:
+            if len(made) == _EDITS_A_FAMILY:
+                break
+            change = edit(scene, name, self.rng, split=self.split, catalogue=self.catalogue)
+            made += [] if change is None else [change]
+        return made
+
+    def edited(self, change: Edit) -> Record:
+        return Record(
+            task="edit",
+            kind=change.kind,
+            prompt=change.instruction,
+            images=(self.picture(change.before),),
+            answer_image=self.picture(change.after),
+        )
+
+    def controls(self, scene: Scene) -> list[Record]:
+        """Control map to picture and back."""
+        records = []
+        if self._chance(_CONTROL_ODDS["canny"]):
+            records += self._both_ways("canny", canny(self.picture(scene)), scene)
+        if self._chance(_CONTROL_ODDS["hed"]):
+            records += self._both_ways("hed", soft_edges(self.picture(scene)), scene)
+        if self._chance(_CONTROL_ODDS["depth"]):
+            if self._chance(0.5):
+                scene = sample_scene(self.rng, self.split, layered=True, catalogue=self.catalogue)
+            records += self._both_ways("depth", depth(scene, self.catalogue), scene)
+        return records
+
+    def masked(self, scene: Scene, edits: list[Edit]) -> list[Record]:
+        """Inpainting over a sticker or an edit, and outpainting of a half."""
+        records = []
+        spots = [(change.before, change.after) for change in edits if change.name in ("add", "remove", "replace")]
+        spots += [(scene, scene)] if scene.stickers else []
+        before, after = spots[self.rng.integers(len(spots))] if spots else (scene, scene)
+        changed = set(before.stickers) ^ set(after.stickers)
+        if not changed and after.stickers:
+            changed = {after.stickers[self.rng.integers(len(after.stickers))]}
+        if changed:
+            records.append(self._painted("inpaint", before, after, mask_over(tuple(changed))))
+        if self._chance(_RARE_ODDS["outpaint"]):
+            records.append(self._painted("outpaint", scene, scene, half(str(self.rng.choice(HALVES)))))
+        return records
+
+    def rare(self, scene: Scene, edits: list[Edit]) -> list[Record]:
+        """Tier B: subject, style reference, comparison, follow-up, talk without a picture."""
+        records = []
+        if self._chance(_RARE_ODDS["subject"]):
+            records += self._subject(scene)
+        if self._chance(_RARE_ODDS["reference"]):
+            records += self._style_reference(scene)
+        if edits and self._chance(_RARE_ODDS["compare"]):
+            change = edits[self.rng.integers(len(edits))]
+            q = compare(change, self.rng)
+            pictures = (self.picture(change.before), self.picture(change.after))
+            records.append(
+                Record(task="understand", kind=q.kind, prompt=q.question, images=pictures, answer_text=q.answer)
+            )
+        if self._chance(_RARE_ODDS["follow up"]):
+            records += self._follow_up(scene)
+        if self._chance(_RARE_ODDS["chat"]):
+            q = chat(self.rng, catalogue=self.catalogue)
+            records.append(Record(task="chat", kind=q.kind, prompt=q.question, answer_text=q.answer))
+        return records
+
+    def _both_ways(self, name: str, control: np.ndarray, scene: Scene) -> list[Record]:
+        picture, predict = self.picture(scene), f"{name}_pred"
+        words = describe(scene, FULL, self.catalogue) if self._chance(0.5) else caption(scene, self.rng, self.catalogue)
+        return [
+            Record(task="edit", kind=f"{name}_control", prompt=words, images=(control,), answer_image=picture),
+            Record(task="edit", kind=predict, prompt=_PREDICT[predict], images=(picture,), answer_image=control),
+        ]
+
+    def _painted(self, task: str, before: Scene, after: Scene, mask: np.ndarray) -> Record:
+        return Record(
+            task=task,
+            prompt=describe(after, FULL, self.catalogue),
+            images=(self.picture(before),),
+            answer_image=self.picture(after),
+            mask=mask,
+        )
+
+    def _subject(self, scene: Scene) -> list[Record]:
+        subjects = [s for s in scene.stickers if self.catalogue.shows_on(*s.cell, ("white",))]
+        new = sample_scene(self.rng, self.split, count=int(self.rng.integers(1, 3)), catalogue=self.catalogue)
+        if not subjects:
+            return []
+        subject = subjects[self.rng.integers(len(subjects))]
+        made = subject_scene(subject, new)
+        if made is None or not self._admissible(made):
+            return []
+        alone = self.picture(alone_on_white(subject))
+        return [
+            Record(
+                task="edit",
+                kind="subject_driven",
+                prompt=subject_prompt(subject, made),
+                images=(alone,),
+                answer_image=self.picture(made),
+            )
+        ]
+
+    def _style_reference(self, scene: Scene) -> list[Record]:
+        style = str(self.rng.choice(STYLES))
+        shown = sample_scene(self.rng, self.split, count=int(self.rng.integers(1, 3)), catalogue=self.catalogue)
+        reference, restyled = in_style(shown, style), in_style(scene, style)
+        if not scene.stickers or not self._admissible(reference) or not self._admissible(restyled):
+            return []
+        return [
+            Record(
+                task="edit",
+                kind="image_ref_transfer",
+                prompt="redraw the first picture in the style of the second",
+                images=(self.picture(scene), self.picture(reference)),
+                answer_image=self.picture(restyled),
+            )
+        ]
+
+    def _follow_up(self, scene: Scene) -> list[Record]:
+        turns = follow_up(scene, self.rng, catalogue=self.catalogue)
+        if turns is None:
+            return []
+        first, second = turns
+        return [
+            Record(
+                task="understand",
+                kind=second.kind,
+                prompt=second.question,
+                images=(self.picture(scene),),
+                answer_text=second.answer,
+                history=((first.question, first.answer),),
+            )
+        ]
+
+    def _admissible(self, scene: Scene) -> bool:
+        return is_visible(scene, self.catalogue) and not (self.split == "train" and is_held_out(scene))
+
+    def _chance(self, odds: float) -> bool:
+        return bool(self.rng.random() < odds)
