@@ -1,0 +1,79 @@
+"""Families: every task, shared pictures, true masks, and nothing held out."""
+
+import numpy as np
+import pytest
+
+from dimoo.data.records import EDIT_KINDS
+from dimoo.data.stickers import families
+from dimoo.data.stickers.families import family
+from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
+from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
+
+
+@pytest.fixture(scope="module")
+def records():
+    return [record for seed in range(150) for record in family(seed)]
+
+
+def test_covers_every_task_and_kind(records):
+    assert {r.task for r in records} == {"text_to_image", "edit", "inpaint", "outpaint", "understand", "chat"}
+    assert {r.kind for r in records if r.task == "edit"} == set(EDIT_KINDS)
+    assert any(r.history for r in records) and any(len(r.images) == 2 for r in records)
+
+
+def test_a_family_is_a_dozen_or_so_records_over_few_pictures():
+    sizes, shares = [], []
+    for seed in range(50):
+        records = family(seed)
+        arrays = [a for r in records for a in (*r.images, r.answer_image) if a is not None]
+        sizes.append(len(records))
+        shares.append(len({id(a) for a in arrays}) / len(arrays))
+        assert len({a.tobytes() for a in arrays}) == len({id(a) for a in arrays})
+    assert 10 < np.mean(sizes) < 25
+    assert np.mean(shares) < 0.45
+
+
+def test_a_seed_gives_one_family():
+    first, again = family(7), family(7)
+    assert [r.prompt for r in first] == [r.prompt for r in again]
+
+
+def test_nothing_held_out_is_ever_drawn(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(families, "draw", lambda scene, _: (drawn.append(scene), np.zeros((128, 128, 3), np.uint8))[1])
+    for seed in range(250):
+        family(seed)
+    assert len(drawn) > 800
+    assert not any(is_held_out(scene) for scene in drawn)
+
+
+def test_masks_cover_what_differs(records):
+    for record in records:
+        if record.task == "inpaint":
+            changed = (record.images[0] != record.answer_image).any(axis=2)
+            assert not (changed & ~record.mask).any()
+        if record.mask is not None:
+            blocks = record.mask.reshape(8, 16, 8, 16)
+            assert (blocks.all(axis=(1, 3)) == blocks.any(axis=(1, 3))).all()
+
+
+def test_masks_of_stickers_and_halves():
+    assert mask_over((Sticker(concept="fox", style="flat", size=LARGE),)).sum() == 96 * 96
+    assert mask_over((Sticker(concept="fox", style="flat", place="top left"),)).sum() == 48 * 48
+    assert half("left")[:, :64].all() and not half("left")[:, 64:].any()
+    assert half("bottom")[64:].all() and not half("bottom")[:64].any()
+
+
+def test_subjects_keep_their_style_and_are_called_this():
+    subject = Sticker(concept="fox", style="noto", place="top")
+    scene = Scene(
+        background=Background(colours=("blue",)),
+        stickers=(
+            Sticker(concept="owl", style="flat", place="left"),
+            Sticker(concept="car", style="3d", place="right"),
+        ),
+    )
+    made = subject_scene(subject, scene)
+    assert [s.cell for s in made.stickers] == [("fox", "noto"), ("car", "noto")]
+    assert subject_prompt(subject, made) == "this fox on the left and a car on the right, on a blue background"
+    assert subject_scene(Sticker(concept="car", style="flat"), scene) is None
