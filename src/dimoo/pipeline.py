@@ -57,6 +57,21 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A request whose page is laid out and whose settings are resolved."""
+
+    request: Task
+    guided: Guided
+    settings: ImageSettings | TextSettings
+
+    @property
+    def kind(self) -> tuple[ImageSettings | TextSettings, int | None]:
+        """Requests of equal kind can be filled together: the same settings, and for text the same length."""
+        length = int(self.guided.page.writable.sum()) if isinstance(self.settings, TextSettings) else None
+        return self.settings, length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
     model: Transformer
     tools: Tools
@@ -68,50 +83,56 @@ class Pipeline:
 
     def run_batch(self, requests: Sequence[Task]) -> list[Result]:
         """Many requests; those with the same settings are filled together. Results in the order of the requests."""
-        prepared = [(request.guided(self.tools), request.settings(self.tools)) for request in requests]
+        prepared = [self.prepare(request) for request in requests]
         groups: dict[Any, list[int]] = {}
-        for index, (guided, settings) in enumerate(prepared):
-            length = int(guided.page.writable.sum()) if isinstance(settings, TextSettings) else None
-            groups.setdefault((settings, length), []).append(index)
+        for index, one in enumerate(prepared):
+            groups.setdefault(one.kind, []).append(index)
         results: dict[int, Result] = {}
-        for (settings, _), members in groups.items():
+        for members in groups.values():
             start = time.perf_counter()
-            *_, step = self._fill([prepared[i][0] for i in members], settings, [requests[i] for i in members])
+            together = [prepared[index] for index in members]
+            *_, step = self.fill(together)
             for position, index in enumerate(members):
-                results[index] = self._result(requests[index], settings, step, position, start)
+                results[index] = self.finish(prepared[index], step, position, start)
         return [results[index] for index in range(len(requests))]
 
     def stream(self, request: Task) -> Iterator[Progress]:
         """One request, step by step; the last `Progress` carries the result."""
-        guided, settings = request.guided(self.tools), request.settings(self.tools)
-        total = int((guided.page.ids[guided.page.slots] == self.tools.vocab.mask).sum())
+        prepared = self.prepare(request)
+        page = prepared.guided.page
+        total = int((page.ids[page.slots] == self.tools.vocab.mask).sum())
         start = time.perf_counter()
         last: Step | None = None
-        for step in self._fill([guided], settings, [request]):
+        for step in self.fill([prepared]):
             if last is not None:
                 yield _progress(last, total, None)
             last = step
         assert last is not None, "a page with something to fill takes a step"
-        yield _progress(last, total, self._result(request, settings, last, 0, start))
+        yield _progress(last, total, self.finish(prepared, last, 0, start))
 
-    def _fill(
-        self, guided: list[Guided], settings: ImageSettings | TextSettings, requests: list[Task]
-    ) -> Iterator[Step]:
-        generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+    def prepare(self, request: Task) -> Prepared:
+        """The request's page and settings. ValueError if it cannot be met."""
+        return Prepared(request=request, guided=request.guided(self.tools), settings=request.settings(self.tools))
+
+    def fill(self, prepared: Sequence[Prepared]) -> Iterator[Step]:
+        """Requests of one `kind` filled together, step by step, for those who batch by themselves (the server)."""
+        settings = prepared[0].settings
+        assert all(one.kind == prepared[0].kind for one in prepared), "one batch has one kind"
+        guided = [one.guided for one in prepared]
+        generators = [torch.Generator().manual_seed(one.request.seed) for one in prepared]
         if isinstance(settings, ImageSettings):
             return fill_image(self.model, guided, settings, generators)
         return fill_text(self.model, guided, settings, generators)
 
-    def _result(
-        self, request: Task, settings: ImageSettings | TextSettings, step: Step, position: int, start: float
-    ) -> Result:
-        answer: Answer = request.read(self.tools, step.page(position))
+    def finish(self, prepared: Prepared, step: Step, position: int, start: float) -> Result:
+        """The result of the batch's member at `position`, whose page is filled after `step`; `start` of the timing."""
+        answer: Answer = prepared.request.read(self.tools, step.page(position))
         return Result(
-            request=request,
+            request=prepared.request,
             picture=answer.picture,
             text=answer.text,
             codes=answer.codes,
-            settings=settings,
+            settings=prepared.settings,
             seconds=time.perf_counter() - start,
             steps=step.index + 1,
         )
