@@ -87,7 +87,7 @@ def compare(change: Edit, rng: np.random.Generator) -> Question:
     before, after = len(change.before.stickers), len(change.after.stickers)
     more = "the same" if before == after else ("the first" if before > after else "the second")
     gone = {s.concept for s in change.before.stickers} ^ {s.concept for s in change.after.stickers}
-    choices = [("which picture has more things?", more)]
+    choices = [("which picture has more things?", more)] if before != after or rng.random() < 0.3 else []
     if gone:
         name = _any(rng, sorted(gone))
         first = any(sticker.concept == name for sticker in change.before.stickers)
@@ -164,18 +164,22 @@ def _relation(scene: Scene, rng: np.random.Generator, _: Catalogue) -> _Answered
     lone = _unique(scene)
     if len(scene.stickers) < _SEVERAL or not lone or any(s.size == LARGE for s in scene.stickers):
         return None
-    anchor = lone[rng.integers(len(lone))]
-    rivals = [other for other in lone if other is not anchor]
-    if rivals and rng.random() < 0.5:
-        other = rivals[rng.integers(len(rivals))]
+    if len(lone) > 1 and rng.random() < 0.5:
+        one, other = (lone[index] for index in rng.choice(len(lone), size=2, replace=False))
         yes = bool(rng.random() < 0.5)
-        relation = _any(rng, [words for words in OPPOSITES if stands(other, words, anchor) == yes])
-        return f"is the {other.concept} {relation} the {anchor.concept}?", "yes" if yes else "no"
-    relation = _any(rng, OPPOSITES)
-    found = [other for other in scene.stickers if stands(other, relation, anchor)]
-    if len(found) != 1:
-        return None
-    return f"what is {relation} the {anchor.concept}?", article(found[0].concept)
+        relation = _any(rng, [words for words in OPPOSITES if stands(one, words, other) == yes])
+        return f"is the {one.concept} {relation} the {other.concept}?", "yes" if yes else "no"
+    return _beside(scene, lone, rng)
+
+
+def _beside(scene: Scene, lone: list[Sticker], rng: np.random.Generator) -> _Answered:
+    answers = [
+        (f"what is {relation} the {anchor.concept}?", article(found[0].concept))
+        for anchor in lone
+        for relation in OPPOSITES
+        if len(found := [other for other in scene.stickers if stands(other, relation, anchor)]) == 1
+    ]
+    return answers[rng.integers(len(answers))] if answers else None
 
 
 def _style(scene: Scene, rng: np.random.Generator, _: Catalogue) -> _Answered:

@@ -6,7 +6,7 @@ lattice, and a jitter of at most 2 px.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -38,6 +38,7 @@ _LONE_LARGE_ODDS = 0.55
 _ONE_STYLE_ODDS = 0.55
 _ALL_SAME_ODDS = 0.3
 _ONE_TWIN_ODDS = 0.2
+_BACKGROUND_TRIES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +168,13 @@ def sample_scene(
     want_held_out = split == "eval" and rng.random() < 0.5 and number > 0
     while True:
         stickers = _layers(rng, names) if layered else _stickers(rng, number, names)
-        scene = Scene(background=sample_background(rng), stickers=stickers)
-        if is_visible(scene, catalogue) and is_held_out(scene) == want_held_out:
-            return scene
+        scene = Scene(background=Background(), stickers=stickers)
+        if is_held_out(scene) != want_held_out:
+            continue
+        for _ in range(_BACKGROUND_TRIES):  # many, so that stickers that show on few backgrounds are not rarer
+            scene = replace(scene, background=sample_background(rng))
+            if is_visible(scene, catalogue):
+                return scene
 
 
 def sample_background(rng: np.random.Generator) -> Background:
