@@ -38,7 +38,8 @@ def gumbel(shape: tuple[int, ...], generator: torch.Generator, noise: Noise, dev
     """
     uniform = torch.rand(shape, generator=generator, device=generator.device).to(device)
     if noise == "exact":
-        return -torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
+        exponential = -torch.log(uniform.clamp_min(1e-20))
+        return -torch.log(exponential.clamp_min(1e-20))
     if noise == "reference":
         rounded = uniform.to(torch.bfloat16)
         rounded = torch.where(rounded == 1, torch.zeros_like(rounded), rounded)
