@@ -160,7 +160,8 @@ def _decode(golden: Golden, case: str) -> Answer:
 def _painting_tokens(golden: Golden, case: str) -> Answer:
     values = golden.settings[case]
     pixels = _pixels(golden)
-    mask = centred_rectangle(*pixels.shape[:2], values["mask_h_ratio"], values["mask_w_ratio"])
+    height, width = pixels.shape[:2]
+    mask = centred_rectangle(height, width, values["mask_h_ratio"], values["mask_w_ratio"])
     cells = mask_cells(mask if case == "inpaint_tokens" else ~mask, golden.image_tokenizer.factor)
     codes = torch.where(cells, -1, golden.image_tokenizer.encode(pixels))
     tokens = grid_to_rows(codes, golden.vocab)

@@ -75,7 +75,7 @@ class ImageTokenizer:
     @torch.inference_mode()
     def encode(self, pixels: Pixels) -> Tensor:
         """Codes (R, C) of pixels (H, W, 3). ValueError if a side is no multiple of `factor`."""
-        check_size(*pixels.shape[:2], self.factor)
+        check_size(pixels.shape[0], pixels.shape[1], self.factor)
         x_1CHW = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].to(self.device)
         x_1CHW = (x_1CHW.to(torch.float32) / 255.0).to(self.dtype)
         if self.tile is None or max(x_1CHW.shape[2:]) <= self.tile:
@@ -85,7 +85,7 @@ class ImageTokenizer:
     @torch.inference_mode()
     def encode_batch(self, pixels_BHWC: Pixels) -> Tensor:
         """Codes (B, R, C) of pictures of one size, in one pass: for pre-tokenising many."""
-        check_size(*pixels_BHWC.shape[1:3], self.factor)
+        check_size(pixels_BHWC.shape[1], pixels_BHWC.shape[2], self.factor)
         x_BCHW = torch.from_numpy(np.ascontiguousarray(pixels_BHWC)).permute(0, 3, 1, 2).to(self.device)
         return self._encode((x_BCHW.to(torch.float32) / 255.0).to(self.dtype)).cpu()
 

@@ -1,0 +1,297 @@
+"""Judging a checkpoint in the world of stickers (`dimoo eval stickers`), after GenEval's categories.
+
+In: a checkpoint, suites, n trials a row, an evaluation seed. Out: a report of rows {score, n, ci}, a JSON file and a
+page to look at. Every finished trial is kept in the output folder, so that an interrupted run goes on where it was;
+trials kept from other weights or settings are not mixed in.
+
+    t2i    the six categories, cells never drawn in training, diversity over ten seeds
+    qa     questions of every kind, captions
+    edit   edits by words, control and prediction of maps, inpainting and outpainting, references
+    vq     the judge's own ceiling on real scenes and after a VQ round trip, PSNR, codebook in use
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dimoo.data.stickers.catalogue import CORE, STYLES
+from dimoo.data.stickers.expectation import expect
+from dimoo.data.stickers.pictures import draw
+from dimoo.data.stickers.prompts import CATEGORIES, evaluation_scenes
+from dimoo.data.stickers.stream import picture as any_picture
+from dimoo.eval import gallery
+from dimoo.eval.recogniser import Recogniser
+from dimoo.eval.scores import Score, mean, mean_of, share
+from dimoo.eval.sticker_trials import (
+    MAIN_EDITS,
+    Trial,
+    control_trials,
+    diversity_trials,
+    edit_trials,
+    paint_trials,
+    picture_trials,
+    question_trials,
+    reference_trials,
+)
+from dimoo.pipeline import Pipeline
+from dimoo.tasks.understand import Understand
+
+log = logging.getLogger(__name__)
+SUITES = ("t2i", "qa", "edit", "vq")
+GALLERY = 12  # trials shown of each row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is run. `batch` requests are filled together."""
+
+    suites: tuple[str, ...] = SUITES
+    n: int = 300
+    seed: int = 0
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.suites) - set(SUITES):
+            raise ValueError(f"unknown suites {sorted(unknown)}; known are {', '.join(SUITES)}")
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished trial as it is kept: what was asked, what the judge saw, the score and what is counted beside it."""
+
+    key: str
+    index: int
+    asked: str
+    saw: str
+    score: float
+    held_out: bool
+    beside: dict[str, float]
+
+
+def run(
+    pipe: Pipeline, folder: Path, settings: Settings, *, progress: Callable[[int, int, float], None] | None = None
+) -> dict[str, Any]:
+    """The report. `progress` is told finished trials, all trials, and the seconds that are left."""
+    judge = Recogniser.load()
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = [trial for suite in settings.suites for trial in _trials(judge, suite, settings)]
+    outcomes = _resume(folder / "trials.jsonl", _fingerprint(pipe, settings))
+    missing = [trial for trial in trials if (trial.key, trial.index) not in outcomes]
+    start, done = time.perf_counter(), 0
+    with (folder / "trials.jsonl").open("a") as kept:
+        for batch in _batches(missing, settings.batch):
+            for trial, outcome in zip(batch, _judge(pipe, folder, batch), strict=True):
+                outcomes[trial.key, trial.index] = outcome
+                kept.write(json.dumps(asdict(outcome)) + "\n")
+            kept.flush()
+            done += len(batch)
+            if progress is not None:
+                left = (time.perf_counter() - start) / done * (len(missing) - done)
+                progress(len(trials) - len(missing) + done, len(trials), left)
+    report = summarise([outcomes[trial.key, trial.index] for trial in trials])
+    if "vq" in settings.suites:
+        report["vq"] = measure_vq(pipe, judge, settings)
+    report["catalogue"] = {"concepts": len(CORE), "styles": len(STYLES)}
+    report["settings"] = {**asdict(settings), "checkpoint": pipe.tools.defaults.name}
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    gallery.write(folder, list(outcomes.values()), report, limit=GALLERY)
+    return report
+
+
+def _trials(judge: Recogniser, suite: str, settings: Settings) -> Iterator[Trial]:
+    n, seed = settings.n, settings.seed
+    if suite == "t2i":
+        yield from picture_trials(judge, n, seed)
+        yield from diversity_trials(judge, n, seed)
+    elif suite == "qa":
+        yield from question_trials(n, seed)
+    elif suite == "edit":
+        few = max(1, n // 3)  # a third of n for what is reported without a goal
+        yield from (t for t in edit_trials(judge, n, seed) if t.key.split(".")[1] in MAIN_EDITS or t.index < few)
+        yield from (t for t in control_trials(judge, n, seed) if t.key.endswith("canny") or t.index < few)
+        yield from (t for t in paint_trials(judge, n, seed) if t.key == "inpaint" or t.index < few)
+        yield from reference_trials(judge, few, seed)
+
+
+def _batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
+    """Neighbours with answers of one kind, at most `size`."""
+    batch: list[Trial] = []
+    for trial in trials:
+        if batch and (len(batch) == size or type(trial.request) is not type(batch[0].request)):
+            yield batch
+            batch = []
+        batch.append(trial)
+    if batch:
+        yield batch
+
+
+def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial]) -> Iterator[Outcome]:
+    for trial, result in zip(batch, pipe.run_batch([trial.request for trial in batch]), strict=True):
+        if isinstance(trial.request, Understand):
+            verdict = trial.check(result.text or "")
+        else:
+            assert result.picture is not None, "a drawing task gives a picture"
+            verdict = trial.check(np.asarray(result.picture))
+        if trial.index < GALLERY:
+            drawn = [] if result.picture is None else [np.asarray(result.picture)]
+            gallery.keep(folder, trial.key, trial.index, [*trial.shown, *drawn])
+        yield Outcome(
+            key=trial.key,
+            index=trial.index,
+            asked=trial.asked,
+            saw=verdict.saw,
+            score=verdict.score,
+            held_out=trial.held_out,
+            beside=verdict.beside,
+        )
+
+
+def _fingerprint(pipe: Pipeline, settings: Settings) -> str:
+    """What kept trials depend on: weights, defaults, seed. n and suites may change between runs."""
+    digest = hashlib.sha256()
+    for name, parameter in pipe.model.named_parameters():
+        digest.update(f"{name} {float(parameter.double().sum())!r} {float(parameter.double().abs().max())!r}".encode())
+    digest.update(repr((pipe.tools.defaults, settings.seed)).encode())
+    return digest.hexdigest()
+
+
+def _resume(file: Path, fingerprint: str) -> dict[tuple[str, int], Outcome]:
+    """Trials kept by an earlier run on the same weights; a file of other weights is begun anew."""
+    head = json.dumps({"fingerprint": fingerprint})
+    lines = file.read_text().splitlines() if file.exists() else []
+    if not lines or lines[0] != head:
+        file.write_text(head + "\n")
+        return {}
+    outcomes = {}
+    for line in lines[1:]:
+        try:
+            outcome = Outcome(**json.loads(line))
+        except json.JSONDecodeError:  # the last line of a run that was cut off
+            continue
+        outcomes[outcome.key, outcome.index] = outcome
+    return outcomes
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Rows of the report: each {score, n, ci}, with what is counted beside it and seen against held out."""
+    rows: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        rows[outcome.key].append(outcome)
+    scores = {key: score(row) for key, row in rows.items() if key != "t2i.diversity"}
+    report: dict[str, Any] = {}
+    for key, row in rows.items():
+        group, _, name = key.partition(".")
+        entry = {"diversity": diversity(row)} if key == "t2i.diversity" else {name or group: _entry(scores[key], row)}
+        if name:
+            report.setdefault(group, {}).update(entry)
+        else:
+            report.update(entry)
+    for group, members in (
+        ("t2i", [f"t2i.{name}" for name in CATEGORIES]),
+        ("edit", [f"edit.{name}" for name in MAIN_EDITS]),
+        ("qa", [key for key in scores if key.startswith("qa.")]),
+    ):
+        present = [scores[key] for key in members if key in scores]
+        if present and len(present) == len(members):
+            report[group]["overall"] = mean_of(present).to_json()
+    if "edit" in report:
+        edits = [o for key, row in rows.items() if key.startswith("edit.") for o in row]
+        kept = [o.beside["kept"] for o in edits if "kept" in o.beside]
+        report["edit"]["kept"] = mean(kept).to_json()
+    return report
+
+
+def score(row: Sequence[Outcome]) -> Score:
+    values = [outcome.score for outcome in row]
+    return share([value == 1 for value in values]) if set(values) <= {0.0, 1.0} else mean(values)
+
+
+def _entry(total: Score, row: Sequence[Outcome]) -> dict[str, Any]:
+    entry: dict[str, Any] = total.to_json()
+    held, seen = [o for o in row if o.held_out], [o for o in row if not o.held_out]
+    if held and seen:
+        entry["held_out"], entry["seen"] = score(held).to_json(), score(seen).to_json()
+    for name in sorted({name for outcome in row for name in outcome.beside}):
+        entry[name] = math.fsum(o.beside[name] for o in row if name in o.beside) / sum(name in o.beside for o in row)
+    return entry
+
+
+def diversity(row: Sequence[Outcome], seeds: int = 10) -> dict[str, Any]:
+    """Of each prompt's ten pictures, the share of pairs in which the judge sees something different."""
+    prompts: dict[int, list[str]] = defaultdict(list)
+    for outcome in row:
+        prompts[outcome.index // seeds].append(outcome.saw)
+    different = []
+    for seen in prompts.values():
+        pairs = [(a, b) for i, a in enumerate(seen) for b in seen[i + 1 :]]
+        different.append(sum(a != b for a, b in pairs) / max(1, len(pairs)))
+    return mean(different).to_json()
+
+
+def measure_vq(pipe: Pipeline, judge: Recogniser, settings: Settings) -> dict[str, Any]:
+    """The judge on real held-out scenes and on their VQ round trips (the ceiling), PSNR, and the codes in use."""
+    image = pipe.tools.image
+    real: list[bool] = []
+    tripped: list[bool] = []
+    scenes: list[bool] = []
+    psnr: list[float] = []
+    used: set[int] = set()
+    for case in evaluation_scenes(settings.n, settings.seed):
+        picture = draw(case.scene)
+        codes = image.encode(picture)
+        used.update(codes.flatten().tolist())
+        decoded = image.decode(codes)
+        psnr.append(_psnr(picture, decoded))
+        wanted = {(s.concept, s.style, s.place) for s in case.scene.stickers}
+        for pixels, outcomes in ((picture, real), (decoded, tripped)):
+            there = {(s.concept, s.style, s.place) for s in judge.scene(pixels)[0]}
+            outcomes.extend(thing in there for thing in wanted)
+        scenes.append(expect(case.scene).holds(*judge.scene(decoded)))
+    for index in range(4 * settings.n):
+        used.update(image.encode(any_picture(index, "eval")).flatten().tolist())
+    return {
+        "ceiling": share(tripped).to_json(),
+        "ceiling_real": share(real).to_json(),
+        "ceiling_scenes": share(scenes).to_json(),
+        "psnr": mean(psnr).to_json(),
+        "codebook_in_use": {"score": len(used) / image.codes, "n": 5 * settings.n, "ci": [0.0, 1.0]},
+    }
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(((a.astype(float) - b.astype(float)) ** 2).mean())
+    return 99.0 if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def table(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Rows (name, score, n, 95 % interval), in the report's order."""
+    rows: list[tuple[str, str, str, str]] = []
+    for group, entries in report.items():
+        if group in ("settings", "catalogue"):
+            continue
+        named = {group: entries} if "score" in entries else {f"{group}.{name}": e for name, e in entries.items()}
+        for name, entry in named.items():
+            low, high = entry["ci"]
+            rows.append((name, f"{entry['score']:.3f}", str(entry["n"]), f"{low:.3f} .. {high:.3f}"))
+            for part in ("seen", "held_out"):
+                if part in entry:
+                    rows.append((f"  {part}", f"{entry[part]['score']:.3f}", str(entry[part]["n"]), ""))
+            rows += [
+                (f"  {part}", f"{value:.3f}", "", "")
+                for part, value in entry.items()
+                if part not in ("score", "n", "ci", "seen", "held_out")
+            ]
+    return rows
