@@ -12,7 +12,7 @@ Training hides writable positions, samplers fill them, losses are taken over the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dimoo.page.rows import cells, grid_to_rows, image_ids, rows_to_grid
+from dimoo.page.show import show
 from dimoo.vocab import Vocab
 
 SpanKind = Literal["prompt", "image", "answer", "output"]
@@ -91,6 +92,10 @@ class Page:
         ids: list[int] = self.ids[span.start : span.stop].tolist()
         ends = [i for i, value in enumerate(ids) if value in (self.vocab.answer_end, self.vocab.answer_pad)]
         return ids[: ends[0]] if ends else ids
+
+    def show(self, *, colour: bool = True, text: Callable[[Sequence[int]], str] | None = None) -> str:
+        """The page for human eyes (see `page/show.py`); `text` decodes runs of text ids."""
+        return show(self, colour=colour, text=text)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,151 @@
+"""Small things that the engine's tests share: a vocabulary, random backbones, pages of every task, spies.
+
+Everything is made from seeds, in a moment, without files. `fill` runs a sampler to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dimoo.model.config import ModelConfig
+from dimoo.model.transformer import Transformer
+from dimoo.page.page import picture_page, text_page
+from dimoo.sampling.guidance import Guided
+from dimoo.sampling.image import Step, fill_image
+from dimoo.sampling.settings import ImageSettings, TextSettings
+from dimoo.sampling.text import fill_text
+from dimoo.vocab import Vocab
+
+TEXT, CODES = 40, 48
+VOCAB = Vocab(
+    size=TEXT + 12 + CODES,
+    image_offset=TEXT + 12,
+    mask=TEXT,
+    newline=TEXT + 1,
+    boi=TEXT + 2,
+    eoi=TEXT + 3,
+    uncondition=TEXT + 4,
+    answer_start=TEXT + 5,
+    answer_end=TEXT + 6,
+    answer_pad=TEXT + 7,
+    structural=(TEXT + 8, TEXT + 9, TEXT + 10, TEXT + 11),
+)
+
+
+def config(**changes: Any) -> ModelConfig:
+    values = {"d_model": 32, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_ff": 48, "vocab_size": VOCAB.size}
+    return ModelConfig(**{**values, **changes})
+
+
+def small_model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Transformer:
+    """Random weights lively enough that attention matters and logits do not nearly tie."""
+    model = Transformer(config(**changes))
+    generator = torch.Generator().manual_seed(seed)
+    root = model.config.d_model**0.5
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = {"embedding": 1.0, "head": 3 / root}.get(name.split(".")[0], 1.5 / root)
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if "norm" in name else scale * noise)
+            if name.endswith("qkv.weight"):
+                parameter[: model.config.d_model] *= 1.6
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def words(length: int, seed: int) -> list[int]:
+    return torch.randint(0, TEXT, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def grid(rows: int, columns: int, seed: int) -> Tensor:
+    return torch.randint(0, CODES, (rows, columns), generator=torch.Generator().manual_seed(seed))
+
+
+def blank(rows: int, columns: int) -> Tensor:
+    return torch.full((rows, columns), -1)
+
+
+def drawn(length: int, rows: int, columns: int, seed: int, *, scale: float = 3.0) -> Guided:
+    """Text-to-image: a prompt of `length` ids and a shorter unconditional one."""
+    body = blank(rows, columns)
+    page = picture_page(words(length, seed), body, VOCAB)
+    return Guided(page, ((picture_page([*words(2, 99), VOCAB.uncondition, 7], body, VOCAB), scale),))
+
+
+def painted(length: int, rows: int, columns: int, seed: int, *, scale: float = 3.0) -> Guided:
+    """Inpainting: about half of the cells known and fixed."""
+    hidden = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) < 0.5
+    hidden[0, 0] = True
+    body = torch.where(hidden, -1, grid(rows, columns, seed))
+    page = picture_page(words(length, seed), body, VOCAB, writable_RC=hidden)
+    return Guided(page, ((picture_page([1, VOCAB.uncondition, 7], body, VOCAB, writable_RC=hidden), scale),))
+
+
+def edited(length: int, rows: int, columns: int, seed: int, *, scales: tuple[float, float] = (2.5, 4.0)) -> Guided:
+    """An edit of two input pictures: all, text dropped, pictures dropped."""
+    body, images = blank(rows, columns), [grid(rows, columns, seed + 1), grid(2, 3, seed + 2)]
+    prompt = words(length, seed)
+    return Guided(
+        picture_page(prompt, body, VOCAB, images=images),
+        (
+            (picture_page([1, VOCAB.uncondition, 7], body, VOCAB, images=images), scales[0]),
+            (picture_page(prompt, body, VOCAB), scales[1]),
+        ),
+    )
+
+
+def asked(length: int, answer: int, seed: int, *, closed: bool = False) -> Guided:
+    """A question about one picture, `answer` masks to fill."""
+    images = [grid(2 + seed % 2, 3, seed)]
+    return Guided(text_page(words(length, seed), [VOCAB.mask] * answer, VOCAB, images=images, closed=closed))
+
+
+def steps(
+    model: Transformer, guided: Sequence[Guided], settings: ImageSettings | TextSettings, seeds: Sequence[int]
+) -> list[Step]:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if isinstance(settings, ImageSettings):
+        return list(fill_image(model, guided, settings, generators))
+    return list(fill_text(model, guided, settings, generators))
+
+
+def fill(
+    model: Transformer, guided: Sequence[Guided], settings: ImageSettings | TextSettings, seeds: Sequence[int]
+) -> list[list[int]]:
+    """Final ids at the writable positions of each page."""
+    return [ids.tolist() for ids in steps(model, guided, settings, seeds)[-1].ids]
+
+
+@contextmanager
+def spy(model: Transformer) -> Iterator[list[int]]:
+    """The number of rows of every forward pass within the block."""
+    seen: list[int] = []
+
+    def note(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        rows = kwargs.get("rows")
+        seen.append(args[1].total if rows is None else len(rows))
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+class Shapes(TorchDispatchMode):
+    """Shapes of everything that any operation gives back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        return result
