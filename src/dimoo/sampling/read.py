@@ -140,12 +140,14 @@ class Reader:
         return logits_MV
 
     def _guide(self, hidden_MD: Tensor, counts: tuple[int, ...]) -> list[Tensor]:
-        parts, at = hidden_MD.split(counts), 0
+        """Guided logits page by page: one product with the head for all branches of a page."""
+        branches, at = hidden_MD.split(counts), 0
         guided = []
         for one in self.guided:
-            branches = parts[at : at + len(one.branches)]
-            at += len(branches)
-            guided.append(combine([self._logits(part) for part in branches], one.scales, self.dtype))
+            size = len(one.branches)
+            logits_MV = self._logits(torch.cat(branches[at : at + size]))
+            guided.append(combine(logits_MV.split(counts[at : at + size]), one.scales, self.dtype))
+            at += size
         return guided
 
     def _place(self, ids: Sequence[Tensor]) -> Tensor:
