@@ -1,0 +1,64 @@
+"""How often each kind of record is drawn: literal tables of weights by (task, kind), named by the stage of training.
+
+Weights are relative; a kind that is missing from a table is not drawn.
+"""
+
+from __future__ import annotations
+
+Mixture = dict[tuple[str, str], float]
+
+# Words and drawings must lock together first: half of it draws from words, a quarter reads, a quarter edits.
+START: Mixture = {
+    ("text_to_image", "caption"): 50.0,
+    ("understand", "what"): 7.0,
+    ("understand", "caption"): 5.0,
+    ("understand", "colour"): 2.0,
+    ("understand", "count"): 2.5,
+    ("understand", "where"): 2.5,
+    ("understand", "exists"): 3.0,
+    ("understand", "relation"): 1.5,
+    ("understand", "style"): 2.0,
+    ("understand", "compare"): 1.0,
+    ("chat", "chat"): 0.5,
+    ("edit", "edit_add"): 3.0,
+    ("edit", "edit_remove"): 1.5,
+    ("edit", "edit_replace"): 3.0,
+    ("edit", "edit_background"): 2.0,
+    ("edit", "edit_text_transfer"): 2.5,
+    ("edit", "edit"): 1.5,
+    ("edit", "canny_control"): 2.5,
+    ("edit", "canny_pred"): 2.0,
+    ("edit", "hed_control"): 0.5,
+    ("edit", "hed_pred"): 0.5,
+    ("edit", "depth_control"): 0.5,
+    ("edit", "depth_pred"): 0.5,
+    ("edit", "subject_driven"): 1.0,
+    ("edit", "image_ref_transfer"): 1.0,
+    ("inpaint", ""): 3.0,
+    ("outpaint", ""): 1.0,
+}
+
+# Every task of the paper, once the drawings are known.
+ALL: Mixture = START | {
+    ("text_to_image", "caption"): 36.0,
+    ("understand", "relation"): 3.0,
+    ("understand", "compare"): 2.0,
+    ("edit", "edit_add"): 4.0,
+    ("edit", "edit_remove"): 3.0,
+    ("edit", "edit_replace"): 5.0,
+    ("edit", "edit_background"): 3.0,
+    ("edit", "edit_text_transfer"): 5.0,
+    ("edit", "edit"): 4.0,
+    ("edit", "canny_control"): 4.0,
+    ("edit", "canny_pred"): 3.0,
+    ("edit", "hed_control"): 1.5,
+    ("edit", "hed_pred"): 1.5,
+    ("edit", "depth_control"): 1.5,
+    ("edit", "depth_pred"): 1.5,
+    ("edit", "subject_driven"): 2.0,
+    ("edit", "image_ref_transfer"): 2.0,
+    ("inpaint", ""): 4.0,
+    ("outpaint", ""): 2.0,
+}
+
+MIXTURES: dict[str, Mixture] = {"start": START, "all": ALL}

@@ -1,0 +1,58 @@
+"""Initial weights, the optimizer and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from dimoo.model.config import ModelConfig
+from dimoo.model.transformer import Transformer
+from dimoo.train.config import TrainSettings
+
+STD = 0.02
+
+
+def new_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
+    """A fresh backbone in float32: every matrix normal with deviation 0.02, norms one; the two projections that write
+    to the residual stream (`attention_out`, `down`) by a further 1 / sqrt(2 n_layers), so that the stream's variance
+    does not grow with depth [Radford 2019, section 2.3]."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.to_empty(device="cpu")
+    residual = STD / math.sqrt(2 * config.n_layers)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            nn.init.ones_(parameter)
+            continue
+        writes = name.endswith(("attention_out.weight", "down.weight"))
+        nn.init.normal_(parameter, std=residual if writes else STD, generator=generator)
+    return model
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+class Average:
+    """An exponential moving average of a model's weights, held in a model of its own."""
+
+    def __init__(self, model: Transformer, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, model: Transformer, step: int) -> None:
+        """Move towards `model`; early on by more, so that the first weights are soon forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.model.parameters()), [p.data for p in model.parameters()], 1 - decay)

@@ -1,0 +1,162 @@
+"""The training loop: pages in, a model that fills hidden positions out.
+
+One step:
+1. a batch of fully known pages; of each, some writable positions are hidden (`diffusion.corrupt`)
+2. one forward pass over the packed pages, final states at hidden positions only
+3. cross-entropy at hidden positions: image codes over the image codes, text over the text ids, no others
+4. weighted mean, gradient clipped, AdamW; the average of the weights follows
+
+Everything random is drawn from (seed, step), and the stream of pages says where it stands: a resumed run goes on with
+the same losses as one that was never interrupted.
+
+Shapes: T packed rows of all pages, M hidden positions, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dimoo.diffusion.corrupt import corrupt
+from dimoo.diffusion.schedule import Schedule
+from dimoo.model.transformer import Transformer
+from dimoo.page.batch import Packing, Rows, pack
+from dimoo.page.page import Page
+from dimoo.train.attention import ExplicitAttention
+from dimoo.train.checkpoints import Run, save
+from dimoo.train.config import TrainSettings, learning_rate_at
+from dimoo.train.metrics import Journal, Meter, ratio_bucket
+from dimoo.vocab import Vocab
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """A fully known page, and the task that its loss is reported under."""
+
+    page: Page
+    task: str
+
+
+Batch = tuple[Sequence[Example], dict[str, Any]]  # examples, and the state of the stream after them
+Stream = Callable[[dict[str, Any] | None], Iterator[Batch]]
+Look = Callable[[Transformer, int], Mapping[str, float]]  # measures of the averaged weights at a step
+
+
+def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, look: Look, journal: Journal) -> Run:
+    """Train until the settings say stop; state, metrics and whatever `look` writes go to `folder`.
+
+    `stream(state)` yields batches from where `state` stands; `look` sees the averaged model now and then (samples,
+    held-out losses, an export) and returns what is to be written down.
+    """
+    batches = stream(run.stream)
+    meter = Meter()
+    begun = logged = saved = looked = time.monotonic()
+    while run.step < settings.steps:
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate_at(run.step, settings)
+        run.optimizer.zero_grad(set_to_none=True)
+        for part in range(settings.accumulate):
+            examples, after = next(batches)
+            seed = (settings.seed * 1_000_003 + run.step) * 64 + part
+            hidden = hide(examples, torch.Generator().manual_seed(seed), ratio=settings.ratio)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.autocast), ExplicitAttention():
+                loss, losses_M = hidden_loss(run.model, hidden, text_weight=settings.text_weight)
+            (loss / settings.accumulate).backward()
+            note(meter, hidden, losses_M, loss)
+            run.pages += len(examples)
+        norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip, foreach=True)
+        if not bool(torch.isfinite(norm)):
+            raise RuntimeError(f"the gradient is not finite at step {run.step}; the last state on disk is sound")
+        run.optimizer.step()
+        run.average.follow(run.model, run.step)
+        meter.add("gradient_norm", float(norm))
+        run.step, run.stream = run.step + 1, after
+
+        now = time.monotonic()
+        over = settings.minutes is not None and now - begun > 60 * settings.minutes
+        last = over or run.step >= settings.steps
+        if last or now - logged > settings.log_seconds:
+            journal.write(run.step, meter.read(now - logged) | {"pages": run.pages})
+            logged = now
+        if last or now - saved > settings.save_seconds:
+            save(run, folder)
+            saved = time.monotonic()
+        if last or now - looked > settings.look_seconds:
+            journal.write(run.step, look(run.average.model, run.step))
+            logged = looked = time.monotonic()
+        if last:
+            break
+    return run
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hidden:
+    """A batch with positions hidden: ids (T), packing, the hidden rows, and what stood there (M)."""
+
+    ids_T: Tensor
+    packing: Packing
+    rows: Rows
+    targets_M: Tensor
+    ratios: tuple[float, ...]
+    tasks: tuple[str, ...]
+    vocab: Vocab
+
+
+def hide(examples: Sequence[Example], generator: torch.Generator, *, ratio: Schedule = "cosine") -> Hidden:
+    """Hide positions of every page and pack the pages."""
+    corrupted = [corrupt(example.page, generator, schedule=ratio) for example in examples]
+    ids_T, packing = pack([ids for ids, _, _ in corrupted])
+    counts = tuple(int(hidden.sum()) for _, hidden, _ in corrupted)
+    index_M = torch.cat([hidden for _, hidden, _ in corrupted]).nonzero().flatten()
+    targets_M = torch.cat([example.page.ids for example in examples])[index_M]
+    return Hidden(
+        ids_T=ids_T,
+        packing=packing,
+        rows=Rows(index_M, counts),
+        targets_M=targets_M,
+        ratios=tuple(share for _, _, share in corrupted),
+        tasks=tuple(example.task for example in examples),
+        vocab=examples[0].page.vocab,
+    )
+
+
+def hidden_loss(model: Transformer, hidden: Hidden, *, text_weight: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The weighted mean (scalar), and the cross-entropy (M, float32, detached) of every hidden position.
+
+    An image code competes with image codes only, a text id with text ids only: the samplers never ask for others.
+    """
+    states_MD = model(hidden.ids_T, hidden.packing, need=hidden.rows)
+    offset, size = hidden.vocab.image_offset, hidden.vocab.size
+    code_M = hidden.targets_M >= offset
+    losses_M = torch.zeros(len(hidden.targets_M))
+    total, weight = torch.zeros(()), 0.0
+    for where_M, start, stop, share in ((code_M, offset, size, 1.0), (~code_M, 0, offset, text_weight)):
+        if not bool(where_M.any()):
+            continue
+        logits = model.logits(states_MD[where_M], start, stop)
+        part = F.cross_entropy(logits.float(), hidden.targets_M[where_M] - start, reduction="none")
+        losses_M[where_M] = part.detach()
+        total, weight = total + share * part.sum(), weight + share * len(part)
+    return total / weight, losses_M
+
+
+def note(meter: Meter, hidden: Hidden, losses_M: Tensor, loss: Tensor) -> None:
+    """Add a batch's losses to the meter: by task, and of pictures drawn from words by how much was hidden."""
+    meter.add("loss", float(loss.detach()))
+    meter.count("pages", len(hidden.tasks))
+    meter.count("ids", hidden.packing.total)
+    sums = [float(part.sum()) for part in losses_M.split(list(hidden.rows.counts))]
+    for task, ratio, total, count in zip(hidden.tasks, hidden.ratios, sums, hidden.rows.counts, strict=True):
+        meter.add(f"loss/{task}", total, count)
+        if task == "text_to_image":
+            meter.add(f"loss/{task}/{ratio_bucket(ratio)}", total, count)
