@@ -4,7 +4,7 @@ In: a config, pages and settings. Out: a `Cost`. Nothing is estimated by a formu
 run, on a backbone whose weights have shapes and no numbers.
 
     1. `Weightless` is a backbone on torch's meta device that takes and gives what the real one does
-    2. `Ledger` watches every operation: storages alive at a time, and FLOPs by torch's own counter
+    2. `Ledger` watches every operation: storages alive at a time, and FLOPs by the formulas of torch's flop counter
     3. where a sampler wants a number (an argmax, a probability, a largest logit) the ledger hands it a random one,
        so that schedule, guidance, cache policy and rows of a step are decided by the code that decides them for real
 
@@ -26,8 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
@@ -77,10 +76,10 @@ def decoding_cost(vq_config: dict[str, Any], rows: int, columns: int, dtype: tor
     with torch.device("meta"):
         vq = VQModel(**{key: value for key, value in vq_config.items() if not key.startswith("_")}).to(dtype)
     latent = vq_config.get("vq_embed_dim") or vq_config["latent_channels"]
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter, Ledger() as ledger:
+    with torch.inference_mode(), Ledger() as ledger:
         latents = torch.empty(1, latent, rows, columns, dtype=dtype, device="meta")
         vq.decoder(vq.post_quant_conv(latents))
-    return Cost(flops=counter.get_total_flops(), working_bytes=ledger.peak)
+    return Cost(flops=ledger.flops, working_bytes=ledger.peak)
 
 
 def picture_pages(vocab: Vocab, height: int, width: int, factor: int, *, scale: float = 4.0) -> Guided:
@@ -93,11 +92,17 @@ def picture_pages(vocab: Vocab, height: int, width: int, factor: int, *, scale: 
 def named_vocab(config: ModelConfig) -> Vocab:
     """A vocabulary for a size that comes without a checkpoint: 8,192 image codes, or half of a small one."""
     codes = 8192 if config.vocab_size > 9000 else config.vocab_size // 2
-    names = ("mask", "newline", "boi", "eoi", "uncondition", "answer_start", "answer_end", "answer_pad")
     return Vocab(
         size=config.vocab_size,
         image_offset=config.vocab_size - codes,
-        **{name: index + 1 for index, name in enumerate(names)},
+        mask=1,
+        newline=2,
+        boi=3,
+        eoi=4,
+        uncondition=5,
+        answer_start=6,
+        answer_end=7,
+        answer_pad=8,
     )
 
 
@@ -148,7 +153,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 class Ledger(TorchDispatchMode):
-    """Watches the operations inside: `alive` bytes of storages now, `peak` of them.
+    """Watches the operations inside: `alive` bytes of storages now, `peak` of them, `flops`.
 
     Storages that exist before (weights, inputs) are not counted. With `id_`, a run without weights: what reduces the
     vocabulary to a number a row gives random numbers on the host instead (`id_` where it is an id), and attention
@@ -159,34 +164,33 @@ class Ledger(TorchDispatchMode):
         super().__init__()
         self.alive = 0
         self.peak = 0
+        self.flops = 0
         self.id = id_
         self._live: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
         out = self._run(func, args, kwargs)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:
-                self._count(leaf.untyped_storage())
+        for tensor in _tensors((out,)):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in given:
+                self._count(storage)
         return out
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        on_meta = self.id is not None and bool(args) and isinstance(args[0], Tensor) and args[0].is_meta
-        if on_meta and func is aten.scaled_dot_product_attention.default:
-            return aten._scaled_dot_product_flash_attention.default(*args[:3])[0]
-        if on_meta and (shape := _shape_of_numbers(func, args)) is not None:
-            return torch.full(shape, self.id) if func is aten.argmax.default else torch.rand(shape)
-        if (
-            self.id is not None and func is aten.rand.generator and len(args[0]) == 2
-        ):  # noise for every id of every position
-            return torch.empty(args[0], device="meta")
+        if self.id is not None and (stand_in := _stand_in(func, args, self.id)) is not None:
+            return stand_in
+        if self.id is not None and func is aten.scaled_dot_product_attention.default:
+            with self:
+                return aten._scaled_dot_product_flash_attention.default(*args[:3])[0]
         if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             with self:  # what is made of other operations is watched one by one
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
-        return func(*args, **kwargs)
+                return func.decompose(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage._cdata in self._live:
@@ -201,13 +205,27 @@ class Ledger(TorchDispatchMode):
         self.alive -= size
 
 
-def _shape_of_numbers(func: Any, args: Any) -> tuple[int, ...] | None:
-    """The shape of what reduces (rows, ids) to numbers; None for any other operation."""
+def _stand_in(func: Any, args: Any, id_: int) -> Tensor | None:
+    """What a run without weights puts for (rows, ids) reduced to numbers, and for noise over all ids."""
+    if func is aten.rand.generator:
+        return torch.empty(args[0], device="meta") if len(args[0]) == 2 else None
+    if not args or not isinstance(args[0], Tensor) or not args[0].is_meta:
+        return None
     if func is aten.gather.default:
-        return tuple(args[2].shape)
-    if args[0].ndim == 2 and func in (aten.argmax.default, aten.amax.default, aten.sum.dim_IntList):
-        return tuple(args[0].shape[:1])
+        return torch.rand(args[2].shape)
+    if args[0].ndim == 2 and func in (aten.amax.default, aten.sum.dim_IntList):
+        return torch.rand(args[0].shape[:1])
+    if args[0].ndim == 2 and func is aten.argmax.default:
+        return torch.full(args[0].shape[:1], id_)
     return None
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
+            yield from _tensors(value)
 
 
 class Weightless:
@@ -243,12 +261,12 @@ def _walk(
     model = cast(Transformer, Weightless(config, dtype))
     generators = [torch.Generator().manual_seed(index) for index in range(len(guided))]
     pad = guided[0].page.vocab.answer_pad
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter, Ledger(id_=pad) as ledger:
+    with torch.inference_mode(), Ledger(id_=pad) as ledger:
         if isinstance(settings, ImageSettings):
             _exhaust(fill_image(model, guided, settings, generators))
         else:
             _exhaust(fill_text(model, guided, settings, generators))
-    return Cost(flops=counter.get_total_flops(), working_bytes=ledger.peak)
+    return Cost(flops=ledger.flops, working_bytes=ledger.peak)
 
 
 def _exhaust(steps: Iterator[Any]) -> None:

@@ -89,7 +89,7 @@ def _write_tokenizer(folder: Path, codes: int) -> Vocab:
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     text = tokenizer.get_vocab_size()
-    ids = {tag: int(tokenizer.token_to_id(tag)) for tag in TAGS}
+    ids: dict[str, int] = {tag: index for tag, index in tokenizer.get_vocab().items() if tag in TAGS}
     return Vocab(
         size=text + codes,
         image_offset=text,
