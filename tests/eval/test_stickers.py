@@ -1,0 +1,160 @@
+"""The sticker judge's report: rows, intervals, resuming; with a judge and a pipeline that are made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dimoo.data.stickers.edits import Edit
+from dimoo.data.stickers.pictures import draw
+from dimoo.data.stickers.prompts import evaluation_edits, evaluation_questions
+from dimoo.data.stickers.scenes import Background, Scene, Sticker
+from dimoo.eval import stickers
+from dimoo.eval.scores import mean, mean_of, share
+from dimoo.eval.sticker_trials import edge_f1, named_right, picture_trials, question_trials, read_answer, see_edit
+
+
+class Oracle:
+    """A judge that is told what each picture shows."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Scene] = {}
+
+    def show(self, scene: Scene) -> np.ndarray:
+        picture = draw(scene)
+        self.known[picture.tobytes()] = scene
+        return picture
+
+    def scene(self, picture: np.ndarray) -> tuple[tuple[Sticker, ...], Background]:
+        found = self.known.get(picture.tobytes(), Scene(background=Background()))
+        return found.stickers, found.background
+
+
+def some_edits(name: str = "replace") -> list[Edit]:
+    return [edit for edit in evaluation_edits(name, 12, 0) if len(edit.before.stickers) > 1]
+
+
+def test_a_right_edit_passes_and_an_untouched_picture_fails() -> None:
+    judge = Oracle()
+    for edit in some_edits():
+        after = see_edit(judge, edit, judge.show(edit.after))  # type: ignore[arg-type]
+        before = see_edit(judge, edit, judge.show(edit.before))  # type: ignore[arg-type]
+        assert after.score == 1 and after.beside["kept"] == 1
+        assert before.score == 0 and before.beside["kept"] == 1
+
+
+def test_kept_counts_what_was_not_to_change() -> None:
+    judge = Oracle()
+    edit = some_edits()[0]
+    alone = Scene(background=edit.after.background)
+    assert see_edit(judge, edit, judge.show(alone)).beside["kept"] == 0  # type: ignore[arg-type]
+
+
+def test_answers_are_exact_but_for_case_and_space() -> None:
+    case = evaluation_questions("count", 1, 0)[0]
+    wanted = case.question.answer
+    assert read_answer("count", case.scene, wanted, f" {wanted.upper()} ").score == 1
+    assert read_answer("count", case.scene, wanted, wanted + " or so").score == 0
+
+
+def test_captions_name_all_concepts_and_no_others() -> None:
+    scene = Scene(
+        background=Background(),
+        stickers=(
+            Sticker(concept="red heart", style="flat", place="left"),
+            Sticker(concept="owl", style="noto", place="right"),
+        ),
+    )
+    assert named_right("a red heart and an owl on a white background", scene)
+    assert named_right("two red hearts, an owl", scene)
+    assert not named_right("a blue heart and an owl", scene)
+    assert not named_right("an owl", scene)
+    assert not named_right("a red heart, an owl and a cat", scene)
+
+
+def test_edges_agree_within_two_pixels_only() -> None:
+    line = np.zeros((32, 32), bool)
+    line[:, 10] = True
+    assert edge_f1(np.roll(line, 2, axis=1), line) == 1
+    assert edge_f1(np.roll(line, 3, axis=1), line) == 0
+    assert edge_f1(np.zeros_like(line), np.zeros_like(line)) == 1
+    assert edge_f1(np.zeros_like(line), line) == 0
+
+
+def test_wilson_interval_is_that_of_the_textbook() -> None:
+    score = share([True] * 45 + [False] * 5)
+    assert score.score == 0.9 and score.n == 50
+    assert score.ci == pytest.approx((0.7864, 0.9565), abs=1e-4)
+    assert share([True] * 10).ci[1] == 1
+
+
+def test_overall_is_the_mean_of_categories_not_of_trials() -> None:
+    overall = mean_of([share([True] * 10), share([False] * 90)])
+    assert overall.score == 0.5 and overall.n == 100
+    assert mean([0.0, 1.0]).score == 0.5
+
+
+class Painter:
+    """A pipeline that draws grey and answers "two", and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.tools = SimpleNamespace(defaults=SimpleNamespace(name="made up"))
+        self.model = torch.nn.Linear(2, 2)
+
+    def run_batch(self, requests: list[Any]) -> list[Any]:
+        self.asked += len(requests)
+        grey = Image.new("RGB", (128, 128), "grey")
+        return [SimpleNamespace(picture=grey, text="two") for _ in requests]
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> Oracle:
+    judge = Oracle()
+    monkeypatch.setattr(stickers.Recogniser, "load", lambda: judge)
+    return judge
+
+
+def test_a_run_writes_report_page_and_pictures_and_resumes(tmp_path: Path, oracle: Oracle) -> None:
+    painter = Painter()
+    settings = stickers.Settings(suites=("t2i", "qa"), n=4)
+    report = stickers.run(painter, tmp_path, settings)  # type: ignore[arg-type]
+    assert report["t2i"]["overall"]["score"] == 0 and report["t2i"]["overall"]["n"] == 24
+    assert set(report["qa"]["count"]) >= {"score", "n", "ci"} and report["caption"]["n"] == 4
+    assert report["catalogue"] == {"concepts": 72, "styles": 4}
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert "two foxes" in (tmp_path / "index.html").read_text() or (tmp_path / "index.html").stat().st_size > 5000
+
+    first = painter.asked
+    stickers.run(painter, tmp_path, settings)  # type: ignore[arg-type]
+    assert painter.asked == first, "everything was kept"
+    stickers.run(painter, tmp_path, stickers.Settings(suites=("t2i", "qa"), n=5))  # type: ignore[arg-type]
+    assert 0 < painter.asked - first < first, "only what is new is asked"
+
+
+def test_trials_of_other_weights_are_not_mixed_in(tmp_path: Path, oracle: Oracle) -> None:
+    settings = stickers.Settings(suites=("qa",), n=2)
+    stickers.run(Painter(), tmp_path, settings)  # type: ignore[arg-type]
+    other = Painter()
+    stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
+    assert other.asked > 0
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    judge = Oracle()
+    once = [trial.asked for trial in picture_trials(judge, 5, 0)]  # type: ignore[arg-type]
+    assert once == [trial.asked for trial in picture_trials(judge, 5, 0)]  # type: ignore[arg-type]
+    assert once != [trial.asked for trial in picture_trials(judge, 5, 1)]  # type: ignore[arg-type]
+    assert len({trial.key for trial in question_trials(1, 0)}) == 8
+
+
+def test_unknown_suites_are_named() -> None:
+    with pytest.raises(ValueError, match="sing"):
+        stickers.Settings(suites=("sing",))
