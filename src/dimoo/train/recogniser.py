@@ -1,0 +1,177 @@
+"""Train the judge's recogniser on scenes the renderer drew, as they are, damaged, and after VQ round trips.
+
+In: a renderer (scene -> uint8 (128, 128, 3)) and, later, a round trip of pictures. Out: a `Recogniser`.
+
+One step: a batch of fresh scenes from training and evaluation splits alike (the judge must know held-out drawings
+too; seeds start at 2**32, so no scene of an evaluation occurs), part of it replaced by pictures of a pool of round
+trips, each shifted by a few pixels and some blurred, noised or tinted; cross-entropies of size, concept and style.
+
+Shape legend: B pictures, S = 9 places.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dimoo.data.stickers.scenes import PLACES, Scene, Split, generator, sample_scene
+from dimoo.eval.recogniser import SIZES, Logits, PlaceNet, Recogniser
+
+logger = logging.getLogger(__name__)
+Renderer = Callable[[Scene], np.ndarray]
+RoundTrip = Callable[[np.ndarray], np.ndarray]
+FIRST_SEED = 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecogniserTraining:
+    """The run. `tripped` is the share of a batch taken from the pool of round trips, where there is one."""
+
+    steps: int = 3000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    smoothing: float = 0.02
+    tripped: float = 0.5
+    pool: int = 12_000
+    damaged: float = 0.4
+    shift: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Pictures uint8 (B, 128, 128, 3) and, for the nine places, indices (B, S, 3) of size, concept and style."""
+
+    pictures: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """`stickers`: share of stickers with concept and style right; `concepts`: with the concept right; `scenes`: share
+    of scenes with every sticker right and none spurious; `places`: share of places rightly taken or free."""
+
+    stickers: float
+    concepts: float
+    scenes: float
+    places: float
+
+
+def draw_scenes(first: int, count: int, *, split: Split | None = None) -> list[Scene]:
+    """Scenes of consecutive seeds; without a split, of both in turn; a tenth of them overlapping layers."""
+    scenes = []
+    for seed in range(first, first + count):
+        chosen: Split = split or ("train" if seed % 2 else "eval")
+        scenes.append(sample_scene(generator(seed, chosen), chosen, layered=split is None and seed % 10 == 0))
+    return scenes
+
+
+def label(scene: Scene, *, concepts: Sequence[str], styles: Sequence[str]) -> np.ndarray:
+    """Indices (S, 3) of size, concept and style; zeros where nothing stands."""
+    found = np.zeros((len(PLACES), 3), np.int64)
+    places = list(PLACES)
+    for sticker in scene.stickers:
+        row = (SIZES.index(sticker.size), concepts.index(sticker.concept), styles.index(sticker.style))
+        found[places.index(sticker.place)] = row
+    return found
+
+
+def examples(scenes: Sequence[Scene], render: Renderer, *, concepts: Sequence[str], styles: Sequence[str]) -> Examples:
+    """Scenes as pictures with labels."""
+    return Examples(
+        pictures=np.stack([render(scene) for scene in scenes]),
+        labels=np.stack([label(scene, concepts=concepts, styles=styles) for scene in scenes]),
+    )
+
+
+def damage(pixels: Tensor, *, shift: int, share: float, random: torch.Generator) -> Tensor:
+    """Shift (B, 3, H, W) by up to `shift` px; blur, tint and noise a share of the pictures."""
+    height, width = pixels.shape[2:]
+    top, left = torch.randint(0, 2 * shift + 1, (2,), generator=random).tolist()
+    pixels = F.pad(pixels, (shift,) * 4, mode="replicate")[:, :, top : top + height, left : left + width]
+    hurt = (torch.rand(len(pixels), 1, 1, 1, generator=random) < share).float()
+    strength = torch.rand(len(pixels), 1, 1, 1, generator=random) * hurt
+    blurred = F.avg_pool2d(F.pad(pixels, (2,) * 4, mode="replicate"), 5, stride=1)
+    tint = (torch.rand(len(pixels), 3, 1, 1, generator=random) - 0.5) * 0.1
+    noise = torch.randn(pixels.shape, generator=random) * 0.05
+    return (torch.lerp(pixels, blurred, strength) + hurt * (tint + noise * (1 - strength))).clamp(0, 1)
+
+
+def loss_of(logits: Logits, labels_BS3: Tensor, *, smoothing: float) -> Tensor:
+    """Cross-entropy of the size everywhere, and of concept and style where something stands."""
+    there_BS = labels_BS3[..., 0] > 0
+    parts = [F.cross_entropy(logits.sizes.flatten(0, 1), labels_BS3[..., 0].flatten())]
+    for scores, index in ((logits.concepts, 1), (logits.styles, 2)):
+        parts.append(F.cross_entropy(scores[there_BS], labels_BS3[there_BS][:, index], label_smoothing=smoothing))
+    return torch.stack(parts).sum()
+
+
+def train_recogniser(
+    run: RecogniserTraining,
+    render: Renderer,
+    *,
+    concepts: Sequence[str],
+    styles: Sequence[str],
+    round_trip: RoundTrip | None = None,
+    begin: Recogniser | None = None,
+) -> Recogniser:
+    """Train from scratch, or go on from `begin`; AdamW with a one-cycle rate."""
+    torch.manual_seed(run.seed)
+    random = torch.Generator().manual_seed(run.seed)
+    net = begin.net if begin else PlaceNet(concepts=len(concepts), styles=len(styles))
+    net.train()
+    first = FIRST_SEED + run.seed * 2**28
+    pool = None
+    if round_trip is not None:
+        whole = examples(draw_scenes(first, run.pool), render, concepts=concepts, styles=styles)
+        pool = Examples(pictures=round_trip(whole.pictures), labels=whole.labels)
+        logger.info("pool of %d round trips made", run.pool)
+    fresh_count = run.batch if pool is None else run.batch - round(run.batch * run.tripped)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=run.learning_rate, weight_decay=run.weight_decay, fused=True)
+    for step in range(run.steps):
+        warm = min(1.0, (step + 1) / 100)
+        for group in optimizer.param_groups:
+            group["lr"] = run.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / run.steps))
+        scenes = draw_scenes(first + run.pool + step * fresh_count, fresh_count)
+        batch = examples(scenes, render, concepts=concepts, styles=styles)
+        if pool is not None:
+            chosen = torch.randint(len(pool.labels), (run.batch - fresh_count,), generator=random).numpy()
+            batch = Examples(
+                pictures=np.concatenate([batch.pictures, pool.pictures[chosen]]),
+                labels=np.concatenate([batch.labels, pool.labels[chosen]]),
+            )
+        pixels = torch.from_numpy(batch.pictures).permute(0, 3, 1, 2).float() / 255
+        pixels = damage(pixels, shift=run.shift, share=run.damaged, random=random)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(pixels)
+        loss = loss_of(logits, torch.from_numpy(batch.labels), smoothing=run.smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 0 or step == run.steps - 1:
+            logger.info("step %d loss %.4f", step, loss.item())
+    return Recogniser(net, concepts=concepts, styles=styles)
+
+
+def measure_accuracy(judge: Recogniser, pictures: np.ndarray, scenes: Sequence[Scene]) -> Accuracy:
+    """What the judge sees against what was drawn."""
+    stickers, concepts, whole, places = [], [], [], []
+    seen = [found for i in range(0, len(pictures), 128) for found in judge.recognise_many(pictures[i : i + 128])]
+    for found, scene in zip(seen, scenes, strict=True):
+        there = {s.place: (s.concept, s.style) for s in found}
+        drawn = {s.place: (s.concept, s.style) for s in scene.stickers}
+        stickers += [there.get(place) == cell for place, cell in drawn.items()]
+        concepts += [there.get(place, ("", ""))[0] == cell[0] for place, cell in drawn.items()]
+        whole.append(there == drawn)
+        places += [(place in there) == (place in drawn) for place in PLACES]
+    means = [float(np.mean(values)) for values in (stickers, concepts, whole, places)]
+    return Accuracy(stickers=means[0], concepts=means[1], scenes=means[2], places=means[3])
