@@ -1,0 +1,138 @@
+"""What stands between the doors (HTTP, the page) and the worker: limits, the content check, metrics, time.
+
+In: tasks. Out: the worker's events, or an `ApiError`. Both doors go through `Service.events`, so that neither can go
+around a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+import dimoo
+from dimoo.pipeline import Pipeline, Result
+from dimoo.serve.errors import ApiError, internal, invalid, no_such_model, refused
+from dimoo.serve.follow import Waiting, follow
+from dimoo.serve.metrics import Metrics
+from dimoo.serve.previews import Previews
+from dimoo.serve.settings import ServeSettings
+from dimoo.serve.translate import AnyTask, Translator, task_name
+from dimoo.serve.worker import Event, Finished, Worker
+from dimoo.tasks.edit import Edit
+from dimoo.tasks.understand import Understand
+
+log = logging.getLogger(__name__)
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+class Service:
+    """One loaded model with everything that serves it."""
+
+    def __init__(self, pipeline: Pipeline, settings: ServeSettings) -> None:
+        limits = settings.limits
+        on_cpu = pipeline.model.device.type == "cpu"
+        self.pipeline, self.settings = pipeline, settings
+        self.metrics = Metrics()
+        self.worker = Worker(
+            pipeline,
+            max_waiting=limits.waiting,
+            max_batch=limits.batch or (4 if on_cpu else 8),
+            max_ids=limits.batch_ids,
+            metrics=self.metrics,
+        )
+        self.translator = Translator(tools=pipeline.tools, limits=limits)
+        self.previews = Previews(pipeline.tools.image)
+        self.name = "-".join(pipeline.tools.defaults.name.split())
+        self.created = int(time.time())
+
+    def expect_model(self, name: str | None) -> None:
+        """404 unless the client means this model."""
+        if name is not None and name not in (self.name, "dimoo", *self.settings.aliases):
+            raise no_such_model(name[:200], self.name)
+
+    async def events(
+        self, tasks: Sequence[AnyTask], *, steps: bool = False, latest: bool = False
+    ) -> AsyncGenerator[tuple[int, Event | Waiting], None]:
+        """(index, event) until all tasks are finished. Every failure is an ApiError; close it to cancel."""
+        name, start, status = task_name(tasks[0]), time.monotonic(), "cancelled"
+        if self.settings.log_prompts:
+            log.info("%s %s: %s", request_id.get(), name, json.dumps(words_of(tasks[0])))
+        try:
+            await self._check(words_of(tasks[0]), None)
+            seconds = self.settings.limits.seconds
+            async with aclosing(follow(self.worker, tasks, seconds=seconds, steps=steps, latest=latest)) as events:
+                async for index, event in events:
+                    if isinstance(event, Finished) and event.result.picture is not None:
+                        await self._check(words_of(tasks[index]), event.result)
+                    yield index, event
+            status = "ok"
+        except ApiError as error:
+            status = error.code or str(error.status)
+            raise
+        except ValueError as error:  # what the package says of a request that cannot be met
+            status = "invalid_value"
+            raise invalid(str(error)) from error
+        except Exception as error:
+            status = "internal_error"
+            log.exception("%s %s failed", request_id.get(), name)
+            raise internal(request_id.get()) from error
+        finally:
+            self.metrics.requests.labels(task=name, status=status).inc(len(tasks))
+            self.metrics.request_seconds.observe(time.monotonic() - start)
+
+    async def results(self, tasks: Sequence[AnyTask]) -> list[Finished]:
+        """The answers, in the order of the tasks."""
+        done: dict[int, Finished] = {}
+        async with aclosing(self.events(tasks)) as events:
+            async for index, event in events:
+                if isinstance(event, Finished):
+                    done[index] = event
+        return [done[index] for index in range(len(tasks))]
+
+    async def _check(self, words: str, result: Result | None) -> None:
+        check = self.settings.check
+        if check is None:
+            return
+        reason = await asyncio.to_thread(check, words, None if result is None else result.picture)
+        if reason:
+            raise refused(reason)
+
+    def metadata(self, result: Result) -> dict[str, str]:
+        """Text for a picture's file: what was asked, nothing else."""
+        if not self.settings.metadata:
+            return {}
+        return {"dimoo": json.dumps(described(result, self.name))}
+
+
+def words_of(task: AnyTask) -> str:
+    return task.question if isinstance(task, Understand) else task.prompt
+
+
+def described(result: Result, model: str) -> dict[str, Any]:
+    """The request behind a picture, enough to make it again (input pictures are not kept)."""
+    task: Any = result.request
+    settings: Any = result.settings
+    assert result.picture is not None, "only pictures are described"
+    described = {
+        "task": task_name(task),
+        "prompt": task.prompt,
+        "seed": task.seed,
+        "width": result.picture.width,
+        "height": result.picture.height,
+        "steps": settings.steps,
+        "temperature": settings.temperature,
+        "cfg_scale": task.options.cfg_scale,
+        "cfg_img": task.options.cfg_img,
+        "model": model,
+        "version": dimoo.__version__,
+        "torch": torch.__version__,
+    }
+    return described | ({"edit_type": task.type} if isinstance(task, Edit) else {})
