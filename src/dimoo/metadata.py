@@ -111,12 +111,15 @@ def request_to_json(request: Task, source: Callable[[Picture], Source]) -> dict[
     return {"task": names[type(request)], **_fields(request, source)}
 
 
-def request_from_json(values: Mapping[str, Any], find: Callable[[Source], Picture]) -> Task:
-    """The inverse. ValueError names what is unknown, missing or changed."""
+def request_from_json(
+    values: Mapping[str, Any], find: Callable[[Source], Picture], *, instead: Mapping[str, Any] | None = None
+) -> Task:
+    """The inverse; the fields in `instead` replace recorded ones. ValueError names what is unknown or changed."""
     name = values.get("task")
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; known are {', '.join(TASKS)}")
-    return _build(TASKS[name], {key: value for key, value in values.items() if key != "task"}, find)
+    kept = {key: value for key, value in values.items() if key != "task"}
+    return _build(TASKS[name], kept, find, instead or {})
 
 
 def resolved(request: Task, defaults: Defaults) -> Task:
@@ -302,12 +305,15 @@ def _to_json(value: Any, source: Callable[[Picture], Source]) -> Any:
     raise ValueError(f"{type(value).__name__} can't be recorded")
 
 
-def _build(kind: type[Any], values: Mapping[str, Any], find: Callable[[Source], Picture]) -> Any:
+def _build(
+    kind: type[Any], values: Mapping[str, Any], find: Callable[[Source], Picture], instead: Mapping[str, Any]
+) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := set(values) - known:
         raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
     try:
-        return kind(**{key: _from_json(value, find) for key, value in values.items()})
+        kept = {key: _from_json(value, find) for key, value in values.items() if key not in instead}
+        return kind(**kept, **instead)
     except TypeError as error:
         raise ValueError(f"the record of a {kind.__name__} is incomplete: {error}") from error
 
@@ -324,7 +330,7 @@ def _from_json(value: Any, find: Callable[[Source], Picture]) -> Any:
             name = value[key]
             if name not in kinds:
                 raise ValueError(f"unknown {key} {name!r}; known are {', '.join(kinds)}")
-            return _build(kinds[name], {name: part for name, part in value.items() if name != key}, find)
+            return _build(kinds[name], {name: part for name, part in value.items() if name != key}, find, {})
     raise ValueError(f"a record can't hold {value!r}")
 
 

@@ -113,7 +113,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
         row = 0
         for source in sources:
             shape = (source.rows, *parameter.shape[1:])
-            for first, chunk in _read(where, source.name, shape, folder):
+            for first, chunk in read_rows(where, source.name, shape, folder):
                 if target is None:
                     target = torch.empty(parameter.shape, dtype=dtype or chunk.dtype, device=device)
                 target[row + first : row + first + len(chunk)].copy_(chunk)
@@ -148,7 +148,7 @@ def _open(file: Path) -> Any:
 CHUNK = 1 << 25  # elements read at a time: 64 MiB in bfloat16
 
 
-def _read(where: dict[str, Path], name: str, shape: tuple[int, ...], folder: Path) -> Iterator[tuple[int, Tensor]]:
+def read_rows(where: dict[str, Path], name: str, shape: tuple[int, ...], folder: Path) -> Iterator[tuple[int, Tensor]]:
     """A stored tensor in pieces (first row, rows): the file is opened anew for each so that its pages are let go."""
     if name not in where:
         raise ValueError(f"{folder}: the tensor {name} is missing")

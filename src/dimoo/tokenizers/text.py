@@ -29,15 +29,16 @@ class TextTokenizer:
     def load(cls, folder: Path) -> TextTokenizer:
         """ValueError if the folder has no tokenizer files: such a checkpoint can be compared, not prompted."""
         if (folder / "tokenizer.json").is_file():
-            return cls._fast(folder / "tokenizer.json")
+            return cls.fast(folder / "tokenizer.json")
         if (folder / "tokenizer_config.json").is_file():
-            return cls._slow(folder)
+            return cls.slow(folder)
         raise ValueError(
             f"{folder} has no tokenizer files (tokenizer.json or tokenizer_config.json): it takes ids only"
         )
 
     @classmethod
-    def _fast(cls, file: Path) -> TextTokenizer:
+    def fast(cls, file: Path) -> TextTokenizer:
+        """From `tokenizer.json`, by tokenizers."""
         from tokenizers import Tokenizer
 
         try:
@@ -56,7 +57,8 @@ class TextTokenizer:
         return cls(encode, decode, tokenizer.token_to_id)
 
     @classmethod
-    def _slow(cls, folder: Path) -> TextTokenizer:
+    def slow(cls, folder: Path) -> TextTokenizer:
+        """From whatever transformers' AutoTokenizer reads, never remote code."""
         from transformers import AutoTokenizer
 
         try:
