@@ -75,6 +75,7 @@ def main() -> None:
     arguments.add_argument(
         "--decay-start", type=int, default=None, help="step at which a linear decay to --steps starts"
     )
+    arguments.add_argument("--matrices", choices=("adamw", "muon"), default=TrainSettings.matrices)
     arguments.add_argument("--width", type=int, default=256)
     arguments.add_argument("--layers", type=int, default=8)
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
@@ -93,6 +94,7 @@ def main() -> None:
             steps=given.steps,
             minutes=given.minutes,
             learning_rate=given.learning_rate,
+            matrices=given.matrices,
             decay="constant" if given.decay_start is None else "linear",
             decay_start=given.decay_start or 0,
         )
@@ -168,6 +170,7 @@ def run_training(
         n_kv_heads=heads,
         d_ff=width * 11 // 4,
         vocab_size=tools.vocab.size,
+        rope_theta=1000.0,  # pages of a hundred ids: with 500,000 three quarters of the rotations hardly turn
     )
     run = resume(folder, config, settings)
     if run.step == 0 and start_from is not None:

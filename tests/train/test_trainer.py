@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
 from dimoo.page.page import picture_page, text_page
-from dimoo.train.attention import ExplicitAttention, explicit_attention
 from dimoo.train.checkpoints import Run, export, resume, save, start
 from dimoo.train.config import TrainSettings, learning_rate_at
+from dimoo.train.forward import hidden_states
 from dimoo.train.metrics import Journal, Meter, ratio_bucket
-from dimoo.train.optim import Average, make_optimizer, new_model
+from dimoo.train.optim import Average, make_optimizers, new_model
 from dimoo.train.trainer import Batch, Example, hidden_loss, hide, train
 from dimoo.vocab import Vocab
 
@@ -57,7 +57,9 @@ def look(model: Transformer, step: int) -> dict[str, float]:
 
 
 def go_on(folder: Path, steps: int, **changes: Any) -> Run:
-    settings = TrainSettings(**{"steps": steps, "warmup": 3, "log_seconds": 0.0, "autocast": False, **changes})
+    settings = TrainSettings(
+        **{"steps": steps, "warmup": 3, "log_seconds": 0.0, "dtype": "float32", "fuse": False, **changes}
+    )
     run = resume(folder, CONFIG, settings)
     return train(run, settings, stream, folder=folder, look=look, journal=Journal(folder))
 
@@ -67,11 +69,11 @@ def losses(folder: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_run_goes_on_with_the_same_losses(tmp_path: Path, accumulate: int) -> None:
-    whole = go_on(tmp_path / "whole", 7, accumulate=accumulate)
-    go_on(tmp_path / "parts", 4, accumulate=accumulate)
-    parts = go_on(tmp_path / "parts", 7, accumulate=accumulate)
+@pytest.mark.parametrize(("accumulate", "matrices"), [(1, "adamw"), (2, "adamw"), (1, "muon")])
+def test_a_resumed_run_goes_on_with_the_same_losses(tmp_path: Path, accumulate: int, matrices: str) -> None:
+    whole = go_on(tmp_path / "whole", 7, accumulate=accumulate, matrices=matrices)
+    go_on(tmp_path / "parts", 4, accumulate=accumulate, matrices=matrices)
+    parts = go_on(tmp_path / "parts", 7, accumulate=accumulate, matrices=matrices)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     assert len(losses(tmp_path / "whole")) == 7
     assert (whole.step, whole.pages) == (parts.step, parts.pages) == (7, 28 * accumulate)
@@ -93,7 +95,7 @@ def test_a_tiny_model_learns_four_pages_by_heart(tmp_path: Path) -> None:
         while True:
             yield pages, {}
 
-    settings = TrainSettings(steps=250, warmup=10, learning_rate=5e-3, log_seconds=1e9, autocast=False)
+    settings = TrainSettings(steps=250, warmup=10, learning_rate=5e-3, log_seconds=1e9, dtype="float32", fuse=False)
     run = train(start(CONFIG, settings), settings, same, folder=tmp_path, look=look, journal=Journal(tmp_path))
     loss, losses_M = hidden_loss(run.model, hide(pages, torch.Generator().manual_seed(99)))
     assert float(loss.detach()) < 0.2
@@ -120,30 +122,48 @@ def test_hidden_loss_is_the_weighted_mean_over_each_kinds_own_ids() -> None:
 def test_hide_hides_writable_positions_only_and_keeps_what_stood_there() -> None:
     batch = examples(4, 8)
     hidden = hide(batch, torch.Generator().manual_seed(0))
+    batch = sorted(batch, key=lambda example: len(example.page))
     whole = torch.cat([example.page.ids for example in batch])
     writable = torch.cat([example.page.writable for example in batch])
     assert bool(writable[hidden.rows.index].all())
     assert torch.equal(whole[hidden.rows.index], hidden.targets_M)
     assert torch.equal(hidden.ids_T == VOCAB.mask, torch.isin(torch.arange(len(whole)), hidden.rows.index))
+    assert list(hidden.packing.lengths) == [len(example.page) for example in batch]
     assert sum(hidden.rows.counts) == len(hidden.targets_M)
 
 
-def test_explicit_attention_is_attention() -> None:
-    q, k, v = (torch.randn(2, 3, length, 8, generator=torch.Generator().manual_seed(length)) for length in (5, 7, 7))
-    fused = F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(explicit_attention(q, k, v), fused)
-    with ExplicitAttention():
-        torch.testing.assert_close(F.scaled_dot_product_attention(q, k, v), fused)
-        causal = F.scaled_dot_product_attention(q[:, :, :5], k[:, :, :5], v[:, :, :5], is_causal=True)
-    torch.testing.assert_close(causal[:, :, 0], v[:, :, 0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
+def test_the_training_pass_is_the_models_pass(dtype: torch.dtype, tolerance: float) -> None:
+    model = new_model(CONFIG, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    hidden = hide(examples(6, 9), torch.Generator().manual_seed(2))
+    assert len(set(hidden.packing.lengths)) > 2
+    slow = model(hidden.ids_T, hidden.packing, need=hidden.rows)
+    fast = hidden_states(model, hidden.ids_T, hidden.packing, hidden.rows, dtype=dtype, fuse=False)
+    assert fast.dtype == dtype
+    assert float((fast - slow).norm() / slow.norm()) < tolerance
+    towards = torch.randn(slow.shape, generator=torch.Generator().manual_seed(3))
+    weights = [model.blocks[0].qkv.weight, model.embedding.weight, model.final_norm.weight]
+    for ours, theirs in zip(
+        torch.autograd.grad((fast * towards).mean(), weights),
+        torch.autograd.grad((slow * towards).mean(), weights),
+        strict=True,
+    ):
+        assert float((ours - theirs).norm() / theirs.norm()) < tolerance
 
 
-def test_only_matrices_decay() -> None:
-    optimizer = make_optimizer(Transformer(CONFIG), TrainSettings(weight_decay=0.1))
-    decayed, others = optimizer.param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert all(p.ndim == 2 for p in decayed["params"]) and all(p.ndim == 1 for p in others["params"])
-    assert len(decayed["params"]) + len(others["params"]) == len(list(Transformer(CONFIG).parameters()))
+@pytest.mark.parametrize("matrices", ["adamw", "muon"])
+def test_only_matrices_decay_and_every_parameter_moves_once(matrices: Any) -> None:
+    model = Transformer(CONFIG)
+    optimizers = make_optimizers(model, TrainSettings(weight_decay=0.1, matrices=matrices))
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    for group in groups:
+        assert {parameter.ndim for parameter in group["params"]} == {2 if group["weight_decay"] else 1}
+    assert len(optimizers) == (2 if matrices == "muon" else 1)
+    moved = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(moved) == sorted(id(parameter) for parameter in model.parameters())
 
 
 def test_fresh_weights_have_the_stated_deviations() -> None:

@@ -1,6 +1,6 @@
 """A run's state on disk, written so that a kill at any moment leaves the old or the new one whole; and its export.
 
-In: model, optimizer, average, where the stream of pages stands. Out: `state.pt`; or a checkpoint folder that the
+In: model, optimizers, average, where the stream of pages stands. Out: `state.pt`; or a checkpoint folder that the
 engine loads, with the averaged weights.
 """
 
@@ -17,7 +17,7 @@ from dimoo.model.checkpoint import save_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
 from dimoo.train.config import TrainSettings
-from dimoo.train.optim import Average, make_optimizer, new_model
+from dimoo.train.optim import Average, make_optimizers, new_model
 
 STATE = "state.pt"
 
@@ -27,7 +27,7 @@ class Run:
     """Everything that a step changes. `stream` is the loader's own state, as plain data; None at the start."""
 
     model: Transformer
-    optimizer: torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer]
     average: Average
     step: int = 0
     pages: int = 0
@@ -43,7 +43,8 @@ def start(config: ModelConfig, settings: TrainSettings) -> Run:
 def continue_from(model: Transformer, settings: TrainSettings) -> Run:
     """A run that starts from given weights (float32) with a fresh optimizer, as each stage of training does."""
     model.train().requires_grad_(True)
-    return Run(model=model, optimizer=make_optimizer(model, settings), average=Average(model, settings.average_decay))
+    average = Average(model, settings.average_decay)
+    return Run(model=model, optimizers=make_optimizers(model, settings), average=average)
 
 
 def save(run: Run, folder: Path) -> None:
@@ -54,7 +55,7 @@ def save(run: Run, folder: Path) -> None:
             "config": run.model.config.to_json(),
             "model": run.model.state_dict(),
             "average": run.average.model.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
             "step": run.step,
             "pages": run.pages,
             "stream": run.stream,
@@ -75,7 +76,8 @@ def resume(folder: Path, config: ModelConfig, settings: TrainSettings) -> Run:
         raise ValueError(f"{file} holds a model of {saved['config']}, asked for was {config.to_json()}")
     run.model.load_state_dict(saved["model"])
     run.average.model.load_state_dict(saved["average"])
-    run.optimizer.load_state_dict(saved["optimizer"])
+    for optimizer, values in zip(run.optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
     run.step, run.pages, run.stream = saved["step"], saved["pages"], saved["stream"]
     return run
 

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 from dimoo.diffusion.schedule import Schedule
 
 Decay = Literal["constant", "linear", "cosine"]
+Matrices = Literal["adamw", "muon"]
+Dtype = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,9 @@ class TrainSettings:
     - `text_weight`: weight of a hidden text position, where that of an image code is 1. The loss is the weighted mean
       over all hidden positions of the step (the authors' is the plain mean, weight 1); an answer is a few ids and a
       picture some forty, so without it questions would hardly count.
+    - `matrices`: what moves the blocks' matrices; embedding, head and norms always have AdamW. Muon [Jordan 2024] makes
+      the momentum orthogonal first, its steps scaled to be as large as AdamW's [Liu 2025, arXiv 2502.16982].
+    - `dtype` of the matrix products; `fuse` compiles the kernels between them, which takes half a minute at the start.
     - `average_decay`: of the moving average of the weights, which is what ships.
     """
 
@@ -37,15 +42,18 @@ class TrainSettings:
     average_decay: float = 0.999
     ratio: Schedule = "cosine"
     text_weight: float = 5.0
-    autocast: bool = True
+    matrices: Matrices = "adamw"
+    dtype: Dtype = "bfloat16"
+    fuse: bool = True
     seed: int = 0
     log_seconds: float = 30.0
     save_seconds: float = 300.0
     look_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.decay not in get_args(Decay):
-            raise ValueError(f"decay {self.decay!r} is not one of {', '.join(get_args(Decay))}")
+        for name, choices in (("decay", get_args(Decay)), ("matrices", get_args(Matrices)), ("dtype", get_args(Dtype))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
         for name in ("steps", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

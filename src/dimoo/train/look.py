@@ -26,8 +26,7 @@ def held_out_losses(model: Transformer, batches: Sequence[Sequence[Example]], *,
     meter = Meter()
     for index, examples in enumerate(batches):
         hidden = hide(examples, torch.Generator().manual_seed(seed + index))
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, losses_M = hidden_loss(model, hidden)
+        loss, losses_M = hidden_loss(model, hidden)
         note(meter, hidden, losses_M, loss)
     means = meter.read(1.0)
     return {f"held_out/{name}": value for name, value in means.items() if name.startswith("loss/")}

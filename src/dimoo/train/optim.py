@@ -1,4 +1,4 @@
-"""Initial weights, the optimizer and the moving average of the weights."""
+"""Initial weights, the optimizers and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -32,16 +32,31 @@ def new_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
     return model
 
 
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """AdamW with weight decay on matrices only; with `matrices` "muon", Muon for those of the blocks."""
+    blocks, matrices, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        of_block = parameter.ndim >= 2 and name.startswith("blocks.")
+        (blocks if of_block else matrices if parameter.ndim >= 2 else vectors).append(parameter)
+    muon = settings.matrices == "muon"
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": matrices if muon else blocks + matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    ]
+    if muon:
+        made.append(
+            torch.optim.Muon(
+                blocks,
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                momentum=settings.betas[1],
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return made
 
 
 class Average:

@@ -30,13 +30,14 @@ from dimoo.diffusion.schedule import Schedule
 from dimoo.model.transformer import Transformer
 from dimoo.page.batch import Packing, Rows, pack
 from dimoo.page.page import Page
-from dimoo.train.attention import ExplicitAttention
 from dimoo.train.checkpoints import Run, save
-from dimoo.train.config import TrainSettings, learning_rate_at
+from dimoo.train.config import Dtype, TrainSettings, learning_rate_at
+from dimoo.train.forward import hidden_states
 from dimoo.train.metrics import Journal, Meter, ratio_bucket
 from dimoo.vocab import Vocab
 
 log = logging.getLogger(__name__)
+DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,22 +63,25 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
     meter = Meter()
     begun = logged = saved = looked = time.monotonic()
     while run.step < settings.steps:
-        for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate_at(run.step, settings)
-        run.optimizer.zero_grad(set_to_none=True)
+        for optimizer in run.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(run.step, settings)
         for part in range(settings.accumulate):
             examples, after = next(batches)
             seed = (settings.seed * 1_000_003 + run.step) * 64 + part
             hidden = hide(examples, torch.Generator().manual_seed(seed), ratio=settings.ratio)
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.autocast), ExplicitAttention():
-                loss, losses_M = hidden_loss(run.model, hidden, text_weight=settings.text_weight)
+            loss, losses_M = hidden_loss(
+                run.model, hidden, text_weight=settings.text_weight, dtype=DTYPES[settings.dtype], fuse=settings.fuse
+            )
             (loss / settings.accumulate).backward()
             note(meter, hidden, losses_M, loss)
             run.pages += len(examples)
         norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip, foreach=True)
         if not bool(torch.isfinite(norm)):
             raise RuntimeError(f"the gradient is not finite at step {run.step}; the last state on disk is sound")
-        run.optimizer.step()
+        for optimizer in run.optimizers:
+            optimizer.step()
         run.average.follow(run.model, run.step)
         meter.add("gradient_norm", float(norm))
         run.step, run.stream = run.step + 1, after
@@ -113,7 +117,8 @@ class Hidden:
 
 
 def hide(examples: Sequence[Example], generator: torch.Generator, *, ratio: Schedule = "cosine") -> Hidden:
-    """Hide positions of every page and pack the pages."""
+    """Hide positions of every page and pack the pages, the shortest first, so that equal lengths stand together."""
+    examples = sorted(examples, key=lambda example: len(example.page))
     corrupted = [corrupt(example.page, generator, schedule=ratio) for example in examples]
     ids_T, packing = pack([ids for ids, _, _ in corrupted])
     counts = tuple(int(hidden.sum()) for _, hidden, _ in corrupted)
@@ -130,12 +135,20 @@ def hide(examples: Sequence[Example], generator: torch.Generator, *, ratio: Sche
     )
 
 
-def hidden_loss(model: Transformer, hidden: Hidden, *, text_weight: float = 1.0) -> tuple[Tensor, Tensor]:
+def hidden_loss(
+    model: Transformer,
+    hidden: Hidden,
+    *,
+    text_weight: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    fuse: bool = False,
+) -> tuple[Tensor, Tensor]:
     """The weighted mean (scalar), and the cross-entropy (M, float32, detached) of every hidden position.
 
     An image code competes with image codes only, a text id with text ids only: the samplers never ask for others.
     """
-    states_MD = model(hidden.ids_T, hidden.packing, need=hidden.rows)
+    states_MD = hidden_states(model, hidden.ids_T, hidden.packing, hidden.rows, dtype=dtype, fuse=fuse)
+    head_VD = model.head_weight.to(dtype)
     offset, size = hidden.vocab.image_offset, hidden.vocab.size
     code_M = hidden.targets_M >= offset
     losses_M = torch.zeros(len(hidden.targets_M))
@@ -143,8 +156,8 @@ def hidden_loss(model: Transformer, hidden: Hidden, *, text_weight: float = 1.0)
     for where_M, start, stop, share in ((code_M, offset, size, 1.0), (~code_M, 0, offset, text_weight)):
         if not bool(where_M.any()):
             continue
-        logits = model.logits(states_MD[where_M], start, stop)
-        part = F.cross_entropy(logits.float(), hidden.targets_M[where_M] - start, reduction="none")
+        logits_MV = F.linear(states_MD[where_M], head_VD[start:stop])
+        part = F.cross_entropy(logits_MV.float(), hidden.targets_M[where_M] - start, reduction="none")
         losses_M[where_M] = part.detach()
         total, weight = total + share * part.sum(), weight + share * len(part)
     return total / weight, losses_M
