@@ -20,7 +20,7 @@ from diffusers import VQModel
 from dimoo.data.stickers import CORE, STYLES, Catalogue, draw
 from dimoo.eval.recogniser import SHIPPED, Recogniser, background
 from dimoo.train.recogniser import RecogniserTraining, draw_scenes, measure_accuracy, train_recogniser
-from dimoo.train.vq import round_trip
+from dimoo.train.vq_model import round_trip
 
 
 def main() -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import VQModel
 
 from dimoo.data.stickers import Catalogue, picture
-from dimoo.train.vq import VqShape, VqTraining, export, train
+from dimoo.train.vq import VqTraining, train
+from dimoo.train.vq_model import VqShape, export, shipped
 
 RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 
@@ -32,16 +34,20 @@ def main() -> None:
     arguments.add_argument("--codes", type=int, default=VqShape.codes)
     arguments.add_argument("--batch", type=int, default=VqTraining.batch)
     arguments.add_argument("--learning-rate", type=float, default=VqTraining.learning_rate)
+    arguments.add_argument("--edge", type=float, default=VqTraining.edge, help="weight of the edge loss")
+    arguments.add_argument("--decoder-of", type=Path, default=None, help="train only the decoder of this tokenizer")
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
     shape = VqShape(patch=given.patch, channels=tuple(given.channels), code_size=given.code_size, codes=given.codes)
-    run = VqTraining(minutes=given.minutes, batch=given.batch, learning_rate=given.learning_rate)
+    run = VqTraining(minutes=given.minutes, batch=given.batch, learning_rate=given.learning_rate, edge=given.edge)
     source = functools.partial(picture, catalogue=Catalogue.load())
     held_out = np.stack([source(2**41 + i) for i in range(256)])
-    state = train(shape, run, source, folder=given.folder, held_out=held_out)
-    export(state, given.export or given.folder / "export", sample=held_out[:64])
+    decoder_of = VQModel.from_pretrained(given.decoder_of) if given.decoder_of else None
+    state = train(shape, run, source, folder=given.folder, held_out=held_out, decoder_of=decoder_of)
+    finished = shipped(state.vq, state.average)
+    export(finished, given.export or given.folder / "export", sample=held_out[:64])
 
 
 if __name__ == "__main__":

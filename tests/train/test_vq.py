@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from diffusers import VQModel
 
 from dimoo.train import vq as trainer
+from dimoo.train import vq_model as model
 from dimoo.train.codebook import follow, nearest_codes, revive, start_codebook
 
-SHAPE = trainer.VqShape(patch=4, channels=(8, 16), latent=8, code_size=4, codes=32, groups=4)
+SHAPE = model.VqShape(patch=4, channels=(8, 16), latent=8, code_size=4, codes=32, groups=4)
 RUN = trainer.VqTraining(
     steps=8, minutes=1e9, batch=4, continuous_steps=3, idle_steps=2, warmup_steps=2, save_seconds=0.0
 )
@@ -35,42 +36,42 @@ def pictures(count: int, first: int = 1000) -> np.ndarray:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[trainer.RunState, Path]:
     folder = tmp_path_factory.mktemp("vq")
     state = trainer.train(SHAPE, RUN, picture, folder=folder, held_out=pictures(8))
-    trainer.export(state, folder / "export", sample=pictures(8))
+    model.export(model.shipped(state.vq, state.average), folder / "export", sample=pictures(8))
     return state, folder
 
 
 def test_patches_come_back_as_they_were():
     given = pictures(3)
-    patches = trainer.to_patches(given, patch=4)
+    patches = model.to_patches(given, patch=4)
     assert patches.shape == (3, 48, 8, 8)
-    assert np.array_equal(trainer.to_pictures(patches, patch=4), given)
+    assert np.array_equal(model.to_pictures(patches, patch=4), given)
 
 
 def test_codes_of_training_are_codes_of_diffusers(trained):
     state, folder = trained
     shipped = VQModel.from_pretrained(folder / "export").eval()
     assert shipped.config.lookup_from_codebook
-    assert trainer.patch_of(shipped) == 4
-    averaged = trainer.shipped(state.vq, state.average)
+    assert model.patch_of(shipped) == 4
+    averaged = model.shipped(state.vq, state.average)
     with torch.no_grad():
-        latents = averaged.encode(trainer.to_patches(pictures(8), patch=4)).latents
+        latents = averaged.encode(model.to_patches(pictures(8), patch=4)).latents
     units_ZE = F.normalize(latents.permute(0, 2, 3, 1).flatten(0, 2), dim=-1)
     of_training = nearest_codes(units_ZE, averaged.quantize.embedding.weight)
-    of_diffusers = trainer.encode_codes(averaged, pictures(8)).flatten()
+    of_diffusers = model.encode_codes(averaged, pictures(8)).flatten()
     assert torch.equal(of_training, of_diffusers)
-    of_shipped = trainer.encode_codes(shipped, pictures(8)).flatten()
+    of_shipped = model.encode_codes(shipped, pictures(8)).flatten()
     assert (of_shipped == of_training).float().mean() > 0.97  # weights rounded to float16
 
 
 def test_shipped_model_decodes_codes(trained):
     _, folder = trained
     shipped = VQModel.from_pretrained(folder / "export").eval()
-    codes = trainer.encode_codes(shipped, pictures(2))
+    codes = model.encode_codes(shipped, pictures(2))
     assert codes.shape == (2, 4, 4)
-    rebuilt = trainer.decode_codes(shipped, codes)
+    rebuilt = model.decode_codes(shipped, codes)
     assert rebuilt.shape == (2, 32, 32, 3)
     assert rebuilt.dtype == np.uint8
-    assert np.array_equal(rebuilt, trainer.round_trip(shipped, pictures(2)))
+    assert np.array_equal(rebuilt, model.round_trip(shipped, pictures(2)))
 
 
 def test_resumed_run_is_the_run_that_was_never_stopped(trained, tmp_path):
@@ -80,6 +81,17 @@ def test_resumed_run_is_the_run_that_was_never_stopped(trained, tmp_path):
     for name, value in whole.average.items():
         assert torch.equal(value, resumed.average[name]), name
     assert torch.equal(whole.codebook.codes_KE, resumed.codebook.codes_KE)
+
+
+def test_a_decoder_learns_on_while_the_codes_stay(trained, tmp_path):
+    _, folder = trained
+    before = VQModel.from_pretrained(folder / "export")
+    state = trainer.train(SHAPE, RUN, picture, folder=tmp_path, held_out=pictures(8), decoder_of=before)
+    model.export(model.shipped(state.vq, state.average), tmp_path / "export", sample=pictures(8))
+    after = VQModel.from_pretrained(tmp_path / "export")
+    codes = model.encode_codes(before, pictures(8))
+    assert torch.equal(codes, model.encode_codes(after, pictures(8)))
+    assert not np.array_equal(model.decode_codes(before, codes), model.decode_codes(after, codes))
 
 
 def test_metrics_and_grid_are_written(trained):

@@ -12,6 +12,9 @@ One step:
 3. the decoder sees the code, the encoder gets its gradient straight through [van den Oord 2017, eq. 3];
 4. loss = L1 + L2 + edges + commitment; AdamW; an average of the weights is kept, and is what ships.
 
+With `decoder_of`, a finished tokenizer keeps its encoder and codes, and only its decoder goes on learning: a
+transformer may meanwhile be trained on the codes.
+
 Progress is a share of the time or the steps allowed, whichever is further, so a schedule ends on a shared machine
 as well. Everything random is drawn from (seed, step): a resumed run continues exactly.
 
@@ -29,35 +32,31 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import VQModel
-from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
 from torch import Tensor
 
 from dimoo.train.codebook import CodebookState, follow, nearest_codes, revive, start_codebook
+from dimoo.train.vq_model import (
+    Pictures,
+    VqShape,
+    build_vq,
+    decode_codes,
+    encode_codes,
+    pairs_grid,
+    patch_of,
+    psnr,
+    shipped,
+    to_patches,
+    whiten_latents,
+)
 
 logger = logging.getLogger(__name__)
-Pictures = np.ndarray[Any, np.dtype[np.uint8]]
 Source = Callable[[int], Pictures]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VqShape:
-    """The network. Downsampling is `patch * 2 ** (len(channels) - 1)`."""
-
-    patch: int = 8
-    channels: tuple[int, ...] = (128, 192)
-    layers: int = 1
-    latent: int = 64
-    code_size: int = 16
-    codes: int = 4096
-    groups: int = 16
-    attention: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,84 +97,6 @@ class RunState:
     seconds: float
 
 
-def build_vq(shape: VqShape) -> VQModel:
-    """A `VQModel` on patches.
-
-    Residual branches start at zero and the output at a light grey [Goyal 2017, section 5.1], which saves hundreds of
-    steps; the codebook starts as random unit vectors.
-    """
-    depth = len(shape.channels)
-    vq = VQModel(
-        in_channels=3 * shape.patch**2,
-        out_channels=3 * shape.patch**2,
-        down_block_types=("DownEncoderBlock2D",) * depth,
-        up_block_types=("UpDecoderBlock2D",) * depth,
-        block_out_channels=shape.channels,
-        layers_per_block=shape.layers,
-        latent_channels=shape.latent,
-        vq_embed_dim=shape.code_size,
-        num_vq_embeddings=shape.codes,
-        norm_num_groups=shape.groups,
-        mid_block_add_attention=shape.attention,
-        lookup_from_codebook=True,
-    )
-    with torch.no_grad():
-        for block in vq.modules():
-            if isinstance(block, ResnetBlock2D):
-                block.conv2.weight.zero_()
-                block.conv2.bias.zero_()
-        vq.decoder.conv_out.weight.mul_(0.1)
-        vq.decoder.conv_out.bias.fill_(0.65)
-        weight = vq.quantize.embedding.weight.requires_grad_(False)
-        weight.copy_(F.normalize(torch.randn_like(weight), dim=-1))
-    return vq
-
-
-def patch_of(vq: VQModel) -> int:
-    """Side of the squares of pixels that the network takes as channels."""
-    return math.isqrt(int(vq.config["in_channels"]) // 3)
-
-
-def to_patches(pictures: Pictures, *, patch: int) -> Tensor:
-    """uint8 (B, H, W, 3) to float [0, 1] (B, 3 patch^2, H / patch, W / patch), channels last."""
-    pixels_B3HW = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div(255)
-    return F.pixel_unshuffle(pixels_B3HW, patch).contiguous(memory_format=torch.channels_last)
-
-
-def to_pictures(patches: Tensor, *, patch: int) -> Pictures:
-    """The way back, rounded and clipped."""
-    pixels_B3HW = F.pixel_shuffle(patches.float(), patch).clamp(0, 1).mul(255).round().byte()
-    return np.ascontiguousarray(pixels_B3HW.permute(0, 2, 3, 1).numpy())
-
-
-def encode_codes(vq: VQModel, pictures: Pictures) -> Tensor:
-    """Codes (B, rows, columns) of uint8 pictures, by diffusers' own path."""
-    with torch.no_grad():
-        latents = vq.encode(to_patches(pictures, patch=patch_of(vq))).latents
-        codes: Tensor = vq.quantize(latents)[2][2]
-    return codes.view(latents.shape[0], latents.shape[2], latents.shape[3])
-
-
-def decode_codes(vq: VQModel, codes_BRC: Tensor) -> Pictures:
-    """uint8 pictures of codes, by diffusers' own path."""
-    shape = (*codes_BRC.shape, vq.quantize.vq_embed_dim)
-    with torch.no_grad():
-        patches = vq.decode(codes_BRC.reshape(-1), force_not_quantize=True, shape=shape).sample
-    return to_pictures(patches, patch=patch_of(vq))
-
-
-def round_trip(vq: VQModel, pictures: Pictures, *, batch: int = 64) -> Pictures:
-    """Pictures as the codes keep them."""
-    parts = [decode_codes(vq, encode_codes(vq, pictures[i : i + batch])) for i in range(0, len(pictures), batch)]
-    return np.concatenate(parts)
-
-
-def psnr(first: Pictures, second: Pictures) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio in dB."""
-    error = np.square(first.astype(np.float32) - second.astype(np.float32)).mean(axis=(1, 2, 3)) / 255**2
-    return float((-10 * np.log10(np.maximum(error, 1e-10))).mean())
-
-
 def picture_losses(rebuilt: Tensor, patches: Tensor, *, patch: int) -> dict[str, Tensor]:
     """L1, L2 and the L1 of horizontal and vertical differences, at full resolution."""
     wrong_B3HW = F.pixel_shuffle(rebuilt.float() - patches, patch)
@@ -189,35 +110,18 @@ def learning_rate_at(run: VqTraining, *, step: int, progress: float) -> float:
     return run.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def shipped(vq: VQModel, average: dict[str, Tensor]) -> VQModel:
-    """A float32 copy of the network with the averaged weights and the present codebook."""
-    copy: VQModel = VQModel.from_config(vq.config)
-    weights = {name: value.detach().clone() for name, value in vq.state_dict().items()}
-    copy.load_state_dict({**weights, **average})
-    return copy.eval()
-
-
-def whiten_latents(vq: VQModel, pictures: Pictures) -> None:
-    """Set the last layer before the codes so that latents of `pictures` have mean 0 and covariance 1.
-
-    A fresh encoder sends all pictures to nearly one direction, and hundreds of steps go into spreading them.
-    """
-    with torch.no_grad():
-        features = vq.encoder(to_patches(pictures, patch=patch_of(vq))).permute(0, 2, 3, 1).flatten(0, 2)
-        mean = features.mean(0)
-        variances, directions = torch.linalg.eigh(torch.cov((features - mean).T))
-        kept = slice(-vq.quantize.vq_embed_dim, None)
-        whitening = (directions[:, kept] / variances[kept].clamp_min(1e-8).sqrt()).T
-        vq.quant_conv.weight.copy_(whitening[:, :, None, None])
-        vq.quant_conv.bias.copy_(-whitening @ mean)
-
-
-def start(shape: VqShape, run: VqTraining, source: Source) -> RunState:
-    """A fresh run."""
+def start(shape: VqShape, run: VqTraining, source: Source, *, decoder_of: VQModel | None = None) -> RunState:
+    """A fresh run; with `decoder_of`, one that leaves the encoder and the codes of that model as they are."""
     torch.manual_seed(run.seed)
-    vq = build_vq(shape).to(memory_format=torch.channels_last)
-    whiten_latents(vq, np.stack([source(2**40 + i) for i in range(256)]))
-    learned = {name: value for name, value in vq.named_parameters() if value.requires_grad}
+    if decoder_of is None:
+        vq = build_vq(shape)
+        whiten_latents(vq, np.stack([source(2**40 + i) for i in range(256)]))
+    else:
+        vq = shipped(decoder_of, {}).requires_grad_(False)
+        vq.decoder.requires_grad_(True)
+        vq.post_quant_conv.requires_grad_(True)
+    vq = vq.to(memory_format=torch.channels_last)
+    learned = learned_weights(vq)
     optimizer = torch.optim.AdamW(
         learned.values(), lr=run.learning_rate, betas=(0.9, 0.99), weight_decay=run.weight_decay, fused=True
     )
@@ -225,9 +129,18 @@ def start(shape: VqShape, run: VqTraining, source: Source) -> RunState:
     return RunState(vq=vq, average=average, optimizer=optimizer, codebook=None, step=0, seconds=0.0)
 
 
-def resume(path: Path, shape: VqShape, run: VqTraining, source: Source) -> RunState:
-    """The run saved at `path`, or a fresh one where there is none."""
-    fresh = start(shape, run, source)
+def learned_weights(vq: VQModel) -> dict[str, Tensor]:
+    """What the optimizer moves, by name."""
+    return {name: value for name, value in vq.named_parameters() if value.requires_grad}
+
+
+def only_decoder(vq: VQModel) -> bool:
+    """Whether encoder and codes stay as they are."""
+    return not vq.quant_conv.weight.requires_grad
+
+
+def resume(path: Path, fresh: RunState) -> RunState:
+    """The run saved at `path`, or the fresh one where there is none."""
     if not path.exists():
         return fresh
     saved = torch.load(path, weights_only=True)
@@ -254,20 +167,6 @@ def save(state: RunState, path: Path) -> None:
     partial.replace(path)
 
 
-def export(state: RunState, folder: Path, *, sample: Pictures) -> None:
-    """Save the averaged network in float16 for `VQModel.from_pretrained`.
-
-    The latents' length, free in training, is set to 4 on `sample`, so that the rounding of the codes' length, one to
-    three digits, cannot decide between two of them.
-    """
-    vq = shipped(state.vq, state.average)
-    with torch.no_grad():
-        length = vq.encode(to_patches(sample, patch=patch_of(vq))).latents.norm(dim=1).mean()
-        vq.quant_conv.weight.mul_(4 / length)
-        vq.quant_conv.bias.mul_(4 / length)
-    vq.half().save_pretrained(folder)
-
-
 def unit_latents(vq: VQModel, patches: Tensor) -> Tensor:
     """Latents (B, R, C, E) of length one, in float32, from a bf16 encoder."""
     with torch.autocast("cpu", torch.bfloat16):
@@ -275,40 +174,51 @@ def unit_latents(vq: VQModel, patches: Tensor) -> Tensor:
     return F.normalize(latents.float().permute(0, 2, 3, 1), dim=-1)
 
 
+def quantise(
+    state: RunState, run: VqTraining, patches: Tensor, *, progress: float
+) -> tuple[Tensor, CodebookState | None, dict[str, Tensor]]:
+    """What the decoder sees (B, R, C, E), the codebook's next state, and the commitment where there is one."""
+    vq, book = state.vq, state.codebook
+    if only_decoder(vq):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latents = vq.encode(patches).latents
+        return vq.quantize(latents.float())[0].permute(0, 2, 3, 1), None, {}
+    units_BRCE = unit_latents(vq, patches)
+    if book is None:
+        return units_BRCE, None, {}
+    units_ZE = units_BRCE.detach().flatten(0, 2)
+    ids_Z = nearest_codes(units_ZE, book.codes_KE)
+    codes_BRCE = book.codes_KE[ids_Z].view_as(units_BRCE)
+    commitment = (units_BRCE - codes_BRCE).square().sum(-1).mean()
+    after = follow(book, units_ZE, ids_Z, decay=run.code_decay)
+    if progress < run.revive_until:
+        generator = torch.Generator().manual_seed(run.seed * 1_000_003 + state.step)
+        after = revive(after, units_ZE, ids_Z, idle_steps=run.idle_steps, generator=generator)
+    vq.quantize.embedding.weight.copy_(after.codes_KE)
+    return units_BRCE + (codes_BRCE - units_BRCE).detach(), after, {"commitment": commitment}
+
+
 def advance(state: RunState, run: VqTraining, pictures: Pictures) -> tuple[RunState, dict[str, Tensor]]:
     """One step on uint8 pictures (B, H, W, 3): the next state and the measures of this one."""
-    vq, book = state.vq, state.codebook
+    vq = state.vq
     progress = max(state.seconds / (60 * run.minutes), state.step / run.steps)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate_at(run, step=state.step, progress=progress)
     patch = patch_of(vq)
     patches = to_patches(pictures, patch=patch)
-    units_BRCE = unit_latents(vq, patches)
-    quantised_BRCE = units_BRCE
-    measures: dict[str, Tensor] = {}
-    if book is not None:
-        units_ZE = units_BRCE.detach().flatten(0, 2)
-        ids_Z = nearest_codes(units_ZE, book.codes_KE)
-        codes_BRCE = book.codes_KE[ids_Z].view_as(units_BRCE)
-        quantised_BRCE = units_BRCE + (codes_BRCE - units_BRCE).detach()
-        measures["commitment"] = (units_BRCE - codes_BRCE).square().sum(-1).mean()
-        book = follow(book, units_ZE, ids_Z, decay=run.code_decay)
-        if progress < run.revive_until:
-            generator = torch.Generator().manual_seed(run.seed * 1_000_003 + state.step)
-            book = revive(book, units_ZE, ids_Z, idle_steps=run.idle_steps, generator=generator)
-        vq.quantize.embedding.weight.copy_(book.codes_KE)
+    seen_BRCE, book, measures = quantise(state, run, patches, progress=progress)
     with torch.autocast("cpu", torch.bfloat16):
-        rebuilt = vq.decoder(vq.post_quant_conv(quantised_BRCE.permute(0, 3, 1, 2)))
+        rebuilt = vq.decoder(vq.post_quant_conv(seen_BRCE.permute(0, 3, 1, 2)))
     measures |= picture_losses(rebuilt, patches, patch=patch)
     weights = {"l1": run.l1, "l2": run.l2, "edge": run.edge, "commitment": run.commitment}
     loss = torch.stack([weights[name] * value for name, value in measures.items()]).sum()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    learned = {name: value for name, value in vq.named_parameters() if value.requires_grad}
-    norm = torch.nn.utils.clip_grad_norm_(learned.values(), run.clip)
+    learned = list(learned_weights(vq).values())
+    norm = torch.nn.utils.clip_grad_norm_(learned, run.clip)
     state.optimizer.step()
     decay = min(run.average_decay, (1 + state.step) / (10 + state.step))
-    torch._foreach_lerp_(list(state.average.values()), [value.data for value in learned.values()], 1 - decay)
+    torch._foreach_lerp_(list(state.average.values()), [value.data for value in learned], 1 - decay)
     measures |= {"loss": loss, "gradient_norm": norm}
     return replace(state, codebook=book, step=state.step + 1), {n: v.detach() for n, v in measures.items()}
 
@@ -351,25 +261,22 @@ def measure(vq: VQModel, pictures: Pictures, *, grid: Path) -> dict[str, float]:
     }
 
 
-def pairs_grid(above: Pictures, below: Pictures, *, columns: int = 8) -> Pictures:
-    """Rows of pictures, each row over its counterpart."""
-    rows = [
-        np.concatenate(list(part[i : i + columns]), axis=1)
-        for i in range(0, len(above), columns)
-        for part in (above, below)
-    ]
-    return np.concatenate(rows)
-
-
 def train(
-    shape: VqShape, run: VqTraining, source: Source, *, folder: Path, held_out: Pictures, stop_at: int | None = None
+    shape: VqShape,
+    run: VqTraining,
+    source: Source,
+    *,
+    folder: Path,
+    held_out: Pictures,
+    decoder_of: VQModel | None = None,
+    stop_at: int | None = None,
 ) -> RunState:
     """Train, or go on training, with the state, the metrics and the grid in `folder`; the state at the end.
 
     `stop_at` breaks off at a step without changing the schedule; the next call goes on from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = resume(folder / "state.pt", shape, run, source)
+    state = resume(folder / "state.pt", start(shape, run, source, decoder_of=decoder_of))
     begun, before = time.monotonic(), state.seconds
     last = {"log": (begun, state.step), "measure": (begun, state.step), "save": (begun, state.step)}
 
@@ -385,7 +292,7 @@ def train(
     stream = batches(source, batch=run.batch, first_step=state.step)
     end = run.steps if stop_at is None else min(stop_at, run.steps)
     while state.step < end and state.seconds < 60 * run.minutes:
-        if state.codebook is None and state.step >= run.continuous_steps:
+        if state.codebook is None and state.step >= run.continuous_steps and not only_decoder(state.vq):
             state = with_codebook(state, run, source)
         state, measures = advance(state, run, next(stream))
         state = replace(state, seconds=before + time.monotonic() - begun)
