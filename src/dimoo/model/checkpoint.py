@@ -116,6 +116,9 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
             for first, chunk in read_rows(where, source.name, shape, folder):
                 if target is None:
                     target = torch.empty(parameter.shape, dtype=dtype or chunk.dtype, device=device)
+                narrower = torch.finfo(target.dtype).max < torch.finfo(chunk.dtype).max
+                if narrower and bool(chunk.abs().max() > torch.finfo(target.dtype).max):
+                    raise ValueError(f"{where[source.name]}: {source.name} holds values too large for {target.dtype}")
                 target[row + first : row + first + len(chunk)].copy_(chunk)
             row += source.rows
         assert target is not None, "every parameter has rows"
@@ -126,7 +129,9 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
 def weight_files(folder: Path) -> dict[str, Path]:
     """Where each tensor is stored. ValueError names a missing shard or an unreadable file."""
     if (folder / INDEX).exists():
-        table = read_json(folder / INDEX)["weight_map"]
+        table = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(table, dict) or any(Path(str(shard)).name != shard for shard in table.values()):
+            raise ValueError(f"{folder / INDEX} has no weight_map of tensor names to files beside it")
         for shard in sorted(set(table.values())):
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder}: the shard {shard} is missing")
@@ -160,6 +165,8 @@ def read_rows(where: dict[str, Path], name: str, shape: tuple[int, ...], folder:
             if tuple(piece.get_shape()) != shape:
                 raise ValueError(f"{where[name]}: {name} has shape {tuple(piece.get_shape())}, expected {shape}")
             chunk: Tensor = piece[first : first + rows]
+        if not chunk.is_floating_point():
+            raise ValueError(f"{where[name]}: {name} holds {chunk.dtype}, expected floating-point numbers")
         if not bool(torch.isfinite(chunk).all()):
             raise ValueError(f"{where[name]}: {name} holds values that are not finite (NaN or infinity)")
         yield first, chunk
@@ -178,7 +185,10 @@ def save_model(
     dtype: torch.dtype | None = None,
     shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write config.json and weights, in shards of at most `shard_bytes`; all are renamed into place at the end."""
+    """Write config.json and weights, in shards of at most `shard_bytes`; all are renamed into place at the end.
+
+    Weights of an earlier checkpoint in the folder are taken away, so that no old index names them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     values = config.to_json() if layout == "dimoo" else config.to_authors_json()
@@ -203,8 +213,12 @@ def save_model(
             table = {name: file for file, shard in zip(files, shards, strict=True) for name, _ in shard}
             (partial / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": table}, indent=1))
         (partial / "config.json").write_text(json.dumps(values, indent=1) + "\n")
-        for written in sorted(partial.iterdir()):
-            written.replace(folder / written.name)
+        written = sorted(file.name for file in partial.iterdir())
+        for name in written:
+            (partial / name).replace(folder / name)
+        for old in (folder / INDEX, folder / "model.safetensors", *folder.glob("model-*-of-*.safetensors")):
+            if old.name not in written:
+                old.unlink(missing_ok=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

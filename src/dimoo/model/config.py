@@ -46,7 +46,11 @@ class ModelConfig:
         """Read `config.json`, ours (model_type 'dimoo') or the authors' ('llada')."""
         kind = values.get("model_type")
         if kind == "dimoo":
-            names = {field.name for field in dataclasses.fields(cls)}
+            fields = dataclasses.fields(cls)
+            names = {field.name for field in fields}
+            needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+            if missing := sorted(needed - set(values)):
+                raise ValueError(f"{origin}: missing keys {missing}")
             return cls(**{key: value for key, value in values.items() if key in names})
         if kind == "llada":
             return _from_authors(values, origin)
