@@ -121,6 +121,10 @@ class DualCache:
     refresh_interval: int = 1_000_000
     wants_max_logit = False
 
+    def __post_init__(self) -> None:
+        if self.refresh_interval < 1:
+            raise ValueError(f"refresh_interval must be at least 1, got {self.refresh_interval}")
+
     def refresh(self, step: int, steps: int) -> bool:
         return step % self.refresh_interval == 0
 

@@ -25,7 +25,7 @@ class ImageSettings:
     policy: Policy = field(default_factory=NoCache)
 
     def __post_init__(self) -> None:
-        _check_common(self.steps, self.temperature, self.noise)
+        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p)
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(get_args(Schedule))}")
 
@@ -52,13 +52,17 @@ class TextSettings:
     policy: Policy = field(default_factory=NoCache)
 
     def __post_init__(self) -> None:
-        _check_common(self.steps, self.temperature, self.noise)
+        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p)
         if self.block_length < 1:
             raise ValueError(f"block_length must be at least 1, got {self.block_length}")
         if self.candidates not in get_args(TextCandidates):
             raise ValueError(f"candidates {self.candidates!r} is not one of {', '.join(get_args(TextCandidates))}")
         if self.threshold is not None and self.entropy_bound is not None:
             raise ValueError("give threshold or entropy_bound, not both")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie in 0..1, got {self.threshold}")
+        if self.entropy_bound is not None and not self.entropy_bound >= 0:
+            raise ValueError(f"entropy_bound must be 0 or more, got {self.entropy_bound}")
 
     def blocks(self, length: int) -> int:
         """Number of blocks of an answer of `length` ids. ValueError if lengths or steps don't fit."""
@@ -70,10 +74,14 @@ class TextSettings:
         return blocks
 
 
-def _check_common(steps: int, temperature: float, noise: str) -> None:
+def _check_common(steps: int, temperature: float, noise: str, top_k: int | None, top_p: float | None) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be 0 or more, got {temperature}")
     if noise not in get_args(Noise):
         raise ValueError(f"noise {noise!r} is not one of {', '.join(get_args(Noise))}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
