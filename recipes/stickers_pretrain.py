@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from dimoo.data.examples import ExampleSettings, training_page
-from dimoo.data.loader import Drawn, LoaderSettings, LoaderState, Pool, draw_buffer, stream
+from dimoo.data.loader import Drawn, LoaderSettings, LoaderState, MakePage, Pool, draw_buffer, stream
 from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
@@ -49,6 +49,7 @@ DEFAULTS = Defaults(
     steps=16, cfg_scale=2.0, edit_cfg_scale=1.0, edit_cfg_img=1.0, answer_length=32, block_length=32, text_steps=16,
     name="DiMOO stickers",
 )  # fmt: skip
+CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
@@ -204,26 +205,32 @@ def page_stream(folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSett
     return batches
 
 
-def page_maker(tools: Tools) -> Any:
-    settings = ExampleSettings()
+def page_maker(tools: Tools, settings: ExampleSettings | None = None) -> MakePage:
+    chosen = settings or ExampleSettings()
 
     def make(record: Record, generator: torch.Generator) -> Page:
-        return training_page(record, tools, generator, settings)
+        return training_page(record, tools, generator, chosen)
 
     return make
 
 
 def held_out_pages(folder: Path, tools: Tools, mixture: Mixture) -> list[list[Example]]:
-    """A fixed set of pages of held-out families, in batches."""
+    """Fixed pages of held-out families, in batches: of every task; and of pictures drawn from words, with the words
+    and without, whose difference in loss says how far words and drawings have locked together."""
     pool = Pool(folder / "held-out")
     places = {kind: found for kind, found in pool.by_kind(pool.names()).items() if kind in mixture}
     settings = LoaderSettings(buffer=6)
     batches = draw_buffer(pool, places, page_maker(tools), mixture, settings, seed=1, buffer=0)
-    return [[example(one) for one in batch] for batch in batches]
+    examples = [[example(one) for one in batch] for batch in batches]
+    captions = [pool.record(place) for place in places[CAPTION][::4]]
+    for task, share in (("with_words", 0.0), ("without_words", 1.0)):
+        make = page_maker(tools, ExampleSettings(drop_text=share))
+        examples.append([Example(page=make(record, torch.Generator()), task=task) for record in captions])
+    return examples
 
 
 def example(drawn: Drawn) -> Example:
-    return Example(page=drawn.page, task=f"{drawn.task}" if drawn.task != "edit" else drawn.kind)
+    return Example(page=drawn.page, task=drawn.kind if drawn.task == "edit" else drawn.task)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dimoo.model.random import make_random_checkpoint
+
+settings.register_profile("shared machine", deadline=None)  # other work must not fail a property
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
