@@ -62,7 +62,7 @@ def test_backgrounds_are_their_colours():
 
 def test_touches_nothing_outside_a_stickers_box():
     background = Background(colours=("blue",))
-    sticker = Sticker(concept="fox", style="noto", place="right", dx=2, dy=-2)
+    sticker = Sticker(concept="fox", style="noto", place="right", dx=1, dy=-1)
     top, left, size = box(sticker)
     assert (top, left, size) == (38, 82, 48)
     drawn = draw(Scene(background=background, stickers=(sticker,)))
