@@ -35,8 +35,8 @@ COMMANDS = {
 app = App(
     name="dimoo",
     version=__version__,
-    help="Lumina-DiMOO: one masked transformer that draws, edits, inpaints and answers questions about pictures.",
-    help_epilogue="Try first: dimoo demo. Then: dimoo t2i 'a red fox on a blue background', dimoo COMMAND --help.",
+    help="Lumina-DiMOO: one masked transformer that draws, edits, inpaints and answers questions about pictures. "
+    "Try first: dimoo demo",
 )
 for _name, (_place, _summary) in COMMANDS.items():
     app.command(_place, name=_name, help=_summary)

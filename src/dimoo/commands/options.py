@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-Flag = Parameter(negative="")
+Flag = Parameter(negative="", show_default=False)
 Dtype = Literal["float32", "bfloat16", "float16"]
 Noise = Literal["exact", "reference"]
 PictureCache = Literal["none", "ml_cache", "reveal_aware"]

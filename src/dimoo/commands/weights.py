@@ -103,7 +103,8 @@ def verify(
         }
     for name, value in machine().items():
         say(f"       {name}: {value}")
-    say(f"{len(checks) - len(failed)}/{len(checks)}" + (f" - failed: {', '.join(failed)}" if failed else ""))
+    passed, left_out = sum(check.ok is True for check in checks), sum(check.ok is None for check in checks)
+    say(f"{passed}/{len(checks) - left_out} passed, {left_out} left out")
     write_report(json, report)
     return 1 if failed else 0
 
@@ -254,4 +255,4 @@ def _flops(flops: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.2g} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{max(seconds, 1):.0f} seconds"
