@@ -186,8 +186,12 @@ def _front(turns: Sequence[Turn], vocab: Vocab) -> tuple[list[Tensor], list[Span
         if not turn.prompt:
             raise ValueError("a prompt has at least its closing tag, got no ids")
         places = [len(turn.prompt) - 1] * len(turn.images) if turn.places is None else list(turn.places)
-        if len(places) != len(turn.images) or places != sorted(places):
-            raise ValueError(f"places {places} must name an ascending place for each of {len(turn.images)} images")
+        within = all(0 <= place < len(turn.prompt) for place in places)
+        if len(places) != len(turn.images) or places != sorted(places) or not within:
+            raise ValueError(
+                f"places {places} must name an ascending place, before one of the prompt's {len(turn.prompt)} ids, "
+                f"for each of {len(turn.images)} images"
+            )
         done = 0
         for place, image in zip(places, turn.images, strict=True):
             if place > done:
