@@ -48,11 +48,11 @@ def until(condition: Any, seconds: float = 10.0) -> None:
 
 
 class GatedPipeline:
-    """A pipeline that takes a step only when told to (`open()` for all that come), counts its steps and batches, and
-    fails on requests whose prompt says so."""
+    """A pipeline that takes a step only when told to (`open()` for all that come, until `close()`), counts its steps
+    and batches, and fails on requests whose prompt says so."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline, self.tools, self.model = pipeline, pipeline.tools, pipeline.model
+        self.pipeline, self.tools, self.model, self.folder = pipeline, pipeline.tools, pipeline.model, pipeline.folder
         self._tokens = threading.Semaphore(0)
         self._open = threading.Event()
         self.steps, self.batches = 0, []
@@ -61,20 +61,26 @@ class GatedPipeline:
         self._open.set()
         self._tokens.release(100)
 
+    def close(self) -> None:
+        """Wait before each step again."""
+        self._open.clear()
+        while self._tokens.acquire(blocking=False):
+            pass
+
     def step(self, times: int = 1) -> None:
         self._tokens.release(times)
 
     def prepare(self, request: Any) -> Prepared:
-        if "unpreparable" in request.prompt:
+        if "unpreparable" in getattr(request, "prompt", ""):
             raise RuntimeError("a fault in preparing, secret details")
         return self.pipeline.prepare(request)
 
     def fill(self, prepared: Sequence[Prepared]) -> Iterator[Step]:
-        self.batches.append([one.request.prompt for one in prepared])
+        self.batches.append([getattr(one.request, "prompt", "") for one in prepared])
         for step in self.pipeline.fill(prepared):
             if not self._open.is_set():
                 self._tokens.acquire()
-            if any("unfillable" in one.request.prompt for one in prepared):
+            if any("unfillable" in prompt for prompt in self.batches[-1]):
                 raise RuntimeError("a fault in filling, secret details")
             self.steps += 1
             yield step

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from dimoo.metadata import EXIF_IFD, USER_COMMENT
 from dimoo.serve.errors import ApiError, invalid, too_large
 from dimoo.tokenizers.resize import open_picture
 
@@ -66,7 +67,9 @@ def _readable(param: str) -> Iterator[None]:
             yield
     except ApiError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large("the picture claims far too many pixels", param) from error
+    except UnidentifiedImageError as error:
         raise invalid(f"this is no picture that can be read ({', '.join(READ)} are)", param, "invalid_image") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError, zlib.error and others
         raise invalid("the picture is damaged or cut short", param, "invalid_image") from error
@@ -125,7 +128,8 @@ def normalise_mask(mask: Image.Image, polarity: Polarity = "auto") -> Image.Imag
 def encode_picture(
     picture: Image.Image, format: OutputFormat = "png", *, quality: int = 100, text: dict[str, str] | None = None
 ) -> bytes:
-    """File bytes. PNG keeps `text` as international text chunks; `quality` 0..100 counts for webp and jpeg."""
+    """File bytes. `text` goes into PNG text chunks, or all of it into the EXIF comment; `quality` 0..100 counts for
+    webp and jpeg."""
     out = io.BytesIO()
     options: dict[str, Any] = {"quality": quality}
     if format == "png":
@@ -133,8 +137,13 @@ def encode_picture(
         for key, value in (text or {}).items():
             info.add_itxt(key, value)
         options = {"pnginfo": info}
+    elif text:
+        exif = Image.Exif()
+        lines = "\n".join(value if key == "parameters" else f"{key}: {value}" for key, value in text.items())
+        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + lines.encode("utf-16-be")
+        options["exif"] = exif
     if format == "webp" and quality == 100:
-        options = {"lossless": True}
+        options |= {"lossless": True}
     picture.convert("RGB").save(out, format.upper(), **options)
     return out.getvalue()
 

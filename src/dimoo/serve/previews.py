@@ -1,15 +1,9 @@
 """Cheap pictures of an unfinished run: codes to colours by a table, and when each cell was fixed.
 
 In: a step of the worker. Out: small RGB pictures, in a millisecond and without the VQ decoder.
-
-The table is a linear map from a code's embedding to the mean colour of its cell, fitted once by least squares on
-decoded grids of random codes (cells of a decoder are nearly linear in their code, and one small fit serves any number
-of codes).
 """
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import torch
@@ -17,13 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dimoo.films import CodeColours
 from dimoo.page.page import Page
 from dimoo.page.rows import cells, rows_to_grid
 from dimoo.serve.worker import Finished, Stepped
 from dimoo.tokenizers.image import ImageTokenizer
 
-GRID = 16  # cells a side of the grids that the table is fitted on
-SECONDS = 1.0  # of fitting, at most (the grid begun last is finished)
 LARGE = 512  # pixels of the longer side of a preview, about
 COLD, HOT = (28, 40, 92), (255, 214, 90)  # fixed first, fixed last
 OPEN = (205, 205, 205)  # not yet fixed
@@ -34,7 +27,7 @@ class Previews:
 
     def __init__(self, image: ImageTokenizer) -> None:
         self.factor = image.factor
-        self.table = fit_colours(image)
+        self.table = CodeColours.fit(image).table
 
     def guess(self, step: Stepped) -> Image.Image:
         """The picture as the model would end it now: what is not yet fixed is paler."""
@@ -72,26 +65,6 @@ def output_codes(page: Page, ids_N: Tensor) -> Tensor:
     assert span.grid is not None, "an output span has a grid"
     ids = page.ids.index_copy(0, page.slots, ids_N)
     return rows_to_grid(ids[span.start : span.stop], *span.grid, page.vocab)
-
-
-@torch.inference_mode()
-def fit_colours(image: ImageTokenizer) -> NDArray[np.float32]:
-    """The mean colour (K, 3) in 0..255 that each code has in a picture, about."""
-    embedding = image.vq.quantize.embedding.weight.float().cpu()
-    features_KD = torch.cat([embedding, torch.ones(len(embedding), 1)], dim=1)
-    generator = torch.Generator().manual_seed(0)
-    codes: list[Tensor] = []
-    colours: list[Tensor] = []
-    end = time.perf_counter() + SECONDS
-    while not codes or (time.perf_counter() < end and len(codes) * GRID**2 < 4 * image.codes):
-        grid_RC = torch.randint(image.codes, (GRID, GRID), generator=generator)
-        pixels = image.decode(grid_RC).reshape(GRID, image.factor, GRID, image.factor, 3)
-        codes.append(grid_RC.flatten())
-        colours.append(torch.from_numpy(pixels.mean(axis=(1, 3)).reshape(-1, 3)).float())
-    x, y = features_KD[torch.cat(codes)], torch.cat(colours)
-    ridge = 1e-3 * len(x) * torch.eye(x.shape[1])
-    weights = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
-    return (features_KD @ weights).clip(0, 255).numpy()
 
 
 def _heat_colours(when_RC: NDArray[np.int64], steps: int) -> NDArray[np.uint8]:

@@ -39,31 +39,39 @@ class Sampling(_Lenient):
     """What all picture requests share."""
 
     model: str | None = None
-    n: int = Field(1, ge=1)
-    size: str | None = Field(None, max_length=32, description="auto or WIDTHxHEIGHT")
-    width: int | None = Field(None, ge=1, le=65536)
-    height: int | None = Field(None, ge=1, le=65536)
-    quality: Quality = Field("auto", description="low: a quarter of the steps, medium: half, xhigh and max: twice")
+    n: int = Field(default=1, ge=1)
+    size: str | None = Field(default=None, max_length=32, description="auto or WIDTHxHEIGHT")
+    width: int | None = Field(default=None, ge=1, le=65536)
+    height: int | None = Field(default=None, ge=1, le=65536)
+    quality: Quality = Field(
+        default="auto", description="low: a quarter of the steps, medium: half, xhigh and max: twice"
+    )
     background: Literal["auto", "opaque", "transparent"] = "auto"
     output_format: OutputFormat = "png"
-    output_compression: int = Field(100, ge=0, le=100, description="quality of webp and jpeg; webp is lossless at 100")
-    response_format: Literal["b64_json", "url"] = Field("b64_json", description="url gives a data URL")
+    output_compression: int = Field(
+        default=100, ge=0, le=100, description="quality of webp and jpeg; webp is lossless at 100"
+    )
+    response_format: Literal["b64_json", "url"] = Field(default="b64_json", description="url gives a data URL")
     stream: bool = False
-    partial_images: int = Field(0, ge=0, le=3)
+    partial_images: int = Field(default=0, ge=0, le=3)
     negative_prompt: str | None = None
-    num_inference_steps: int | None = Field(None, ge=1)
-    guidance_scale: float | None = Field(None, ge=1, allow_inf_nan=False, description="as in diffusers: cfg_scale + 1")
-    true_cfg_scale: float | None = Field(None, ge=1, allow_inf_nan=False, description="the same as guidance_scale")
-    seed: int | None = Field(None, ge=0, le=SEED_MAX)
-    cfg_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
-    cfg_img: float | None = Field(None, ge=0, allow_inf_nan=False)
-    temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
-    top_k: int | None = Field(None, ge=1)
-    top_p: float | None = Field(None, gt=0, le=1)
+    num_inference_steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = Field(
+        default=None, ge=1, allow_inf_nan=False, description="as in diffusers: cfg_scale + 1"
+    )
+    true_cfg_scale: float | None = Field(
+        default=None, ge=1, allow_inf_nan=False, description="the same as guidance_scale"
+    )
+    seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
+    cfg_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cfg_img: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     use_cache: bool = False
-    cache_ratio: float = Field(0.9, ge=0, le=1)
-    warmup_ratio: float = Field(0.3, ge=0, le=1)
-    refresh_interval: int = Field(5, ge=1)
+    cache_ratio: float = Field(default=0.9, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.3, ge=0, le=1)
+    refresh_interval: int = Field(default=5, ge=1)
     lora: Any = None
 
 
@@ -75,14 +83,14 @@ class EditBody(Sampling):
     """The fields of the form that are no files."""
 
     prompt: str = ""
-    edit_type: str | None = Field(None, max_length=64)
-    expand: Sides | None = Field(None, description="outpaint: top,bottom,left,right pixels")
-    box: Sides | None = Field(None, description="inpaint: top,left,height,width of a rectangle")
+    edit_type: str | None = Field(default=None, max_length=64)
+    expand: Sides | None = Field(default=None, description="outpaint: top,bottom,left,right pixels")
+    box: Sides | None = Field(default=None, description="inpaint: top,left,height,width of a rectangle")
     mask_polarity: Polarity = "auto"
-    dilation: int = Field(0, ge=0, le=256)
-    softness: int = Field(2, ge=0, le=64)
-    paste: bool = Field(True, description="outside the mask the input's own pixels, to the bit")
-    from_photo: bool = Field(False, description="canny_control: make the edge map from the photograph sent")
+    dilation: int = Field(default=0, ge=0, le=256)
+    softness: int = Field(default=2, ge=0, le=64)
+    paste: bool = Field(default=True, description="outside the mask the input's own pixels, to the bit")
+    from_photo: bool = Field(default=False, description="canny_control: make the edge map from the photograph sent")
 
 
 class ImageUrl(_Lenient):
@@ -100,7 +108,7 @@ class Part(_Lenient):
 class ChatMessage(_Lenient):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part] | None = None
-    images: list[Part] | None = Field(None, description="pictures of an earlier answer")
+    images: list[Part] | None = Field(default=None, description="pictures of an earlier answer")
 
 
 class StreamOptions(_Lenient):
@@ -111,24 +119,24 @@ class ChatBody(_Lenient):
     model: str | None = None
     messages: list[ChatMessage] = Field(min_length=1)
     modalities: list[Literal["text", "image", "audio"]] | None = None
-    n: int = Field(1, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
-    top_p: float | None = Field(None, gt=0, le=1, description="of a picture; text ignores it")
-    seed: int | None = Field(None, ge=0, le=SEED_MAX)
+    n: int = Field(default=1, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, description="of a picture; text ignores it")
+    seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    stream_drafts: bool = Field(False, description="chunks carry `draft`: the answer with its gaps")
+    stream_drafts: bool = Field(default=False, description="chunks carry `draft`: the answer with its gaps")
     tools: list[Any] | None = None
     logprobs: bool | None = None
-    steps: int | None = Field(None, ge=1)
-    threshold: float | None = Field(None, gt=0, lt=1, description="reveal all that is surer than this")
-    interleaved: bool = Field(False, description="pictures stand where the text says <image>")
-    size: str | None = Field(None, max_length=32)
-    edit_type: str | None = Field(None, max_length=64)
-    cfg_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
+    steps: int | None = Field(default=None, ge=1)
+    threshold: float | None = Field(default=None, gt=0, lt=1, description="reveal all that is surer than this")
+    interleaved: bool = Field(default=False, description="pictures stand where the text says <image>")
+    size: str | None = Field(default=None, max_length=32)
+    edit_type: str | None = Field(default=None, max_length=64)
+    cfg_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class InputDetails(BaseModel):

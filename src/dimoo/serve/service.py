@@ -13,11 +13,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from typing import Any
 
-import torch
-
-import dimoo
+from dimoo.metadata import KEY, Album, fingerprint, parameters_line, record
 from dimoo.pipeline import Pipeline, Result
 from dimoo.serve.errors import ApiError, internal, invalid, no_such_model, refused
 from dimoo.serve.follow import Waiting, follow
@@ -26,7 +23,6 @@ from dimoo.serve.previews import Previews
 from dimoo.serve.settings import ServeSettings
 from dimoo.serve.translate import AnyTask, Translator, task_name
 from dimoo.serve.worker import Event, Finished, Worker
-from dimoo.tasks.edit import Edit
 from dimoo.tasks.understand import Understand
 
 log = logging.getLogger(__name__)
@@ -52,6 +48,12 @@ class Service:
         self.previews = Previews(pipeline.tools.image)
         self.name = "-".join(pipeline.tools.defaults.name.split())
         self.created = int(time.time())
+        self.checkpoint = {
+            "name": pipeline.tools.defaults.name,
+            "fingerprint": fingerprint(pipeline.folder),
+            "dtype": str(pipeline.model.dtype).removeprefix("torch."),
+            "device": pipeline.model.device.type,
+        }
 
     def expect_model(self, name: str | None) -> None:
         """404 unless the client means this model."""
@@ -106,33 +108,13 @@ class Service:
             raise refused(reason)
 
     def metadata(self, result: Result) -> dict[str, str]:
-        """Text for a picture's file: what was asked, nothing else."""
+        """Texts for a picture's file: the request and what ran it; of input pictures a digest, no names."""
         if not self.settings.metadata:
             return {}
-        return {"dimoo": json.dumps(described(result, self.name))}
+        defaults = self.pipeline.tools.defaults
+        made = record(result, defaults=defaults, checkpoint=self.checkpoint, source=Album().source)
+        return {"parameters": parameters_line(made), KEY: json.dumps(made, ensure_ascii=False)}
 
 
 def words_of(task: AnyTask) -> str:
     return task.question if isinstance(task, Understand) else task.prompt
-
-
-def described(result: Result, model: str) -> dict[str, Any]:
-    """The request behind a picture, enough to make it again (input pictures are not kept)."""
-    task: Any = result.request
-    settings: Any = result.settings
-    assert result.picture is not None, "only pictures are described"
-    described = {
-        "task": task_name(task),
-        "prompt": task.prompt,
-        "seed": task.seed,
-        "width": result.picture.width,
-        "height": result.picture.height,
-        "steps": settings.steps,
-        "temperature": settings.temperature,
-        "cfg_scale": task.options.cfg_scale,
-        "cfg_img": task.options.cfg_img,
-        "model": model,
-        "version": dimoo.__version__,
-        "torch": torch.__version__,
-    }
-    return described | ({"edit_type": task.type} if isinstance(task, Edit) else {})

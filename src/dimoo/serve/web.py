@@ -24,6 +24,7 @@ MONO = ["ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace"]
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto; }
 .status { min-height: 1.6em; }
+.result img { width: 100%; height: 100%; object-fit: contain; }
 .live { display: flex; gap: .75rem; flex-wrap: wrap; }
 .live figure { margin: 0; flex: 1 1 140px; max-width: 320px; }
 .live img { width: 100%; border-radius: 6px; }

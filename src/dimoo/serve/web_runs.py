@@ -19,9 +19,10 @@ from PIL import Image
 from dimoo.serve.errors import ApiError
 from dimoo.serve.follow import Waiting
 from dimoo.serve.pictures import PictureReader, encode_picture, to_data_url
-from dimoo.serve.service import Service, described
-from dimoo.serve.translate import AnyTask
+from dimoo.serve.service import Service
+from dimoo.serve.translate import AnyTask, task_name
 from dimoo.serve.worker import Finished, Stepped
+from dimoo.tasks.edit import Edit
 
 INTERVAL = 0.12  # seconds between two previews
 SHELF = 24  # pictures that a session keeps
@@ -70,13 +71,22 @@ async def watch(service: Service, task: AnyTask) -> AsyncGenerator[View, None]:
         yield View(status=f"⚠ {error.message}")
 
 
-def keep(shelf: list[Kept], service: Service, finished: Finished) -> list[Kept]:
+def keep(shelf: list[Kept], finished: Finished) -> list[Kept]:
     """The shelf with one more picture, the newest first."""
     picture = finished.result.picture
     assert picture is not None, "only pictures are kept"
     task: Any = finished.result.request
-    settings = described(finished.result, service.name)
-    settings |= {"steps": task.options.steps}  # as it was asked: None stays the checkpoint's own
+    settings: dict[str, Any] = {
+        "task": task_name(task),
+        "prompt": task.prompt,
+        "seed": task.seed,
+        "width": picture.width,
+        "height": picture.height,
+        "steps": task.options.steps,
+        "cfg_scale": task.options.cfg_scale,
+        "temperature": task.options.temperature,
+    }
+    settings |= {"edit_type": task.type} if isinstance(task, Edit) else {}
     return [Kept(picture=picture, settings=settings), *shelf][:SHELF]
 
 

@@ -81,7 +81,15 @@ def form(service: Service, *, label: str, words: str, verb: str, cfg: float, lef
                 fresh = gr.Checkbox(label="A new seed each time", value=True, min_width=120)
         with gr.Column(min_width=300):
             status = gr.Markdown("Ready.", elem_classes="status")
-            result = gr.Image(label="Result", format="png", type="filepath", interactive=False, height=320)
+            result = gr.Image(
+                label="Result",
+                format="png",
+                type="filepath",
+                interactive=False,
+                height=320,
+                buttons=["download", "fullscreen"],
+                elem_classes="result",
+            )
             live = gr.HTML()
     return Form(
         prompt=prompt,
@@ -112,7 +120,7 @@ async def drawing(
         if view.finished is None:
             yield view.status, view.live, gr.skip(), used, *same
         else:
-            shelf = keep(shelf, service, view.finished)
+            shelf = keep(shelf, view.finished)
             gallery = [(kept.picture, kept.caption) for kept in shelf]
             yield view.status, view.live, with_metadata(service, view.finished), used, shelf, gallery
 
