@@ -43,7 +43,8 @@ def hidden_states(
     config = model.config
     if config.n_kv_heads != config.n_heads:
         raise ValueError(f"training wants as many key as query heads, got {config.n_kv_heads} and {config.n_heads}")
-    add_norm, rotate, swiglu = (_compiled(kernel) if fuse else kernel for kernel in (_add_norm, _rotate, _swiglu))
+    kernels: tuple[Callable[..., Any], ...] = (_add_norm, _rotate, _swiglu)
+    add_norm, rotate, swiglu = (_compiled(kernel) if fuse else kernel for kernel in kernels)
     tables = rotary_table(max(packing.lengths), config.head_dim, config.rope_theta, ids_T.device)
     cos_Lh, sin_Lh = (table[:, 0, : config.head_dim // 2].contiguous() for table in tables)  # its halves are the same
     groups = [(length, len(list(pages))) for length, pages in groupby(packing.lengths)]
@@ -59,8 +60,8 @@ def hidden_states(
         for length, pages in groups:
             part_BLD = qkv_TD[at : at + pages * length].unflatten(0, (pages, length))
             q, k, v = _heads(part_BLD, config.n_heads)
-            turned = (rotate(part, cos_Lh[:length], sin_Lh[:length]).flatten(-2) for part in (q, k))
-            parts.append(_attention(*turned, v.flatten(-2)).transpose(1, 2).flatten(2).flatten(0, 1))
+            q, k = (rotate(part, cos_Lh[:length], sin_Lh[:length]) for part in (q, k))
+            parts.append(_attention(*(part.flatten(-2) for part in (q, k, v))).transpose(1, 2).flatten(2).flatten(0, 1))
             at += pages * length
         mixed_TD = torch.cat(parts)
         if layer == last:

@@ -34,7 +34,9 @@ def new_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
 
 def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """AdamW with weight decay on matrices only; with `matrices` "muon", Muon for those of the blocks."""
-    blocks, matrices, vectors = [], [], []
+    blocks: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         of_block = parameter.ndim >= 2 and name.startswith("blocks.")
         (blocks if of_block else matrices if parameter.ndim >= 2 else vectors).append(parameter)
