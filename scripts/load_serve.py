@@ -191,7 +191,7 @@ def report(tally: Tally, rate: float, batch: int) -> int:
 
 
 def overhead(pipeline: Pipeline, runs: int = 15) -> None:
-    """A picture by HTTP against the pipeline's own, and what previews at every step cost."""
+    """A picture by HTTP against the pipeline's own, and what a preview costs, in processor time."""
     service = Service(pipeline, ServeSettings(web=False))
     server = Server(service, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -226,8 +226,9 @@ def overhead(pipeline: Pipeline, runs: int = 15) -> None:
         guess=step.guess[0],
         fixed=torch.zeros_like(step.ids[0]),
     )
+    shown = (service.previews.guess, lambda step: service.previews.heat(step, steps))
     for _ in range(runs):
-        previewing.append(timed(lambda: (service.previews.guess(event), service.previews.heat(event, steps))))
+        previewing.append(timed(lambda: [to_base64(encode_picture(make(event))) for make in shown]))
     server.should_exit = True
     thread.join(60)
     a, s, e, p = (statistics.median(values) for values in (alone, served, encoding, previewing))
@@ -241,9 +242,10 @@ def overhead(pipeline: Pipeline, runs: int = 15) -> None:
 
 
 def timed(work: Any) -> float:
-    start = time.perf_counter()
+    """Seconds of processor time, of all threads: other programs on the machine don't count."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def resident() -> int:

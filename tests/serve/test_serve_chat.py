@@ -141,6 +141,15 @@ def test_bad_chats(client: OpenAI, arguments: dict, param: str, code: str) -> No
     assert (error.value.param, error.value.code) == (param, code)
 
 
+def test_bad_requests_are_refused_before_a_stream_begins(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError):
+        list(client.chat.completions.create(model="dimoo", messages=[ask("?")], max_tokens=0, stream=True))
+    with pytest.raises(BadRequestError):
+        messages = [ask("no place for it", picture())]
+        extra = {"interleaved": True}
+        list(client.chat.completions.create(model="dimoo", messages=messages, stream=True, extra_body=extra))
+
+
 def test_an_unknown_path_is_an_openai_error(client: OpenAI) -> None:
     with pytest.raises(APIStatusError) as error:
         client.embeddings.create(model="dimoo", input="x")

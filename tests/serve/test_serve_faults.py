@@ -221,7 +221,7 @@ def test_pictures_from_a_listed_host_are_fetched_and_others_are_not(pipeline: Pi
         def log_message(self, *_: Any) -> None:
             pass
 
-    host = http.server.HTTPServer(("127.0.0.1", 0), Pictures)
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
     threading.Thread(target=host.serve_forever, daemon=True).start()
     place = f"127.0.0.1:{host.server_port}"
     try:

@@ -90,7 +90,7 @@ def test_drawing_shows_the_picture_its_seed_and_the_map(page: Any) -> None:
     panel = draw(page)
     panel.locator(".result img").wait_for()
     seed = panel.get_by_label("Seed", exact=True).input_value()
-    assert f"seed {seed}" in panel.locator(".status").inner_text()
+    assert f"seed {seed}" in panel.locator(".status").first.inner_text()
     panel.get_by_alt_text("fixed early").wait_for()
 
 

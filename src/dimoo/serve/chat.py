@@ -95,10 +95,13 @@ class Reply:
         """Chunks of all choices as they come, then the usage if wanted, then [DONE]."""
         sent = [""] * len(self.tasks)
         finished: list[Finished] = []
-        for index in range(len(self.tasks)):
-            yield self._chunk(index, {"role": "assistant", "content": ""})
+        begun = False
         async with aclosing(self.service.events(self.tasks, steps=True)) as events:
             async for index, step in events:
+                if not begun:  # not before the request was taken: a refusal has a status, not a stream
+                    for choice in range(len(self.tasks)):
+                        yield self._chunk(choice, {"role": "assistant", "content": ""})
+                    begun = True
                 if isinstance(step, Finished):
                     finished.append(step)
                     rest = self.content(step)[len(sent[index]) :]

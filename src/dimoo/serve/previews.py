@@ -17,7 +17,7 @@ from dimoo.page.rows import cells, rows_to_grid
 from dimoo.serve.worker import Finished, Stepped
 from dimoo.tokenizers.image import ImageTokenizer
 
-LARGE = 512  # pixels of the longer side of a preview, about
+LARGE = 128  # pixels of the longer side of a preview, about: the browser enlarges it
 COLD, HOT = (28, 40, 92), (255, 214, 90)  # fixed first, fixed last
 OPEN = (205, 205, 205)  # not yet fixed
 
@@ -35,7 +35,10 @@ class Previews:
         colours = self.table[codes_RC]
         still_RC = output_codes(step.page, step.ids).numpy() < 0
         colours = np.where(still_RC[..., None], 0.55 * colours + 0.45 * np.array(OPEN), colours)
-        return self._enlarge(colours.astype(np.uint8), Image.Resampling.BICUBIC)
+        height, width = colours.shape[:2]
+        scale = max(1, LARGE // max(height, width))
+        small = Image.fromarray(colours.astype(np.uint8))
+        return small.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
 
     def plain(self, step: Stepped) -> Image.Image:
         """The guess alone, at the size of the finished picture."""
@@ -44,19 +47,14 @@ class Previews:
         return Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
 
     def heat(self, step: Stepped | Finished, steps: int) -> Image.Image:
-        """When each cell was fixed: dark first, bright last; grey while open; untouched cells black."""
+        """When each cell was fixed, a pixel a cell: dark first, bright last; grey while open; untouched cells black."""
         span = step.page.span("output")
         assert span.grid is not None, "an output span has a grid"
         when = torch.full((len(step.page),), -2)
         when[step.page.slots] = step.fixed
         rows, columns = span.grid
         when_RC = when[span.start + cells(rows, columns)].reshape(rows, columns).numpy()
-        return self._enlarge(_heat_colours(when_RC, steps), Image.Resampling.NEAREST)
-
-    def _enlarge(self, colours: NDArray[np.uint8], how: Image.Resampling) -> Image.Image:
-        height, width = colours.shape[:2]
-        scale = max(1, LARGE // max(height, width))
-        return Image.fromarray(colours).resize((width * scale, height * scale), how)
+        return Image.fromarray(_heat_colours(when_RC, steps))
 
 
 def output_codes(page: Page, ids_N: Tensor) -> Tensor:
