@@ -29,12 +29,15 @@ COMMANDS = {
     "info": ("dimoo.commands.weights:info", "Parameters, memory, FLOPs and seconds of a model, before loading it."),
     "verify": ("dimoo.commands.weights:verify", "Check a checkpoint: ids, tensors, VQ model, a short sample."),
     "parity": ("dimoo.commands.weights:parity", "Compare with the answers that the authors' code gave."),
+    "eval": ("dimoo.commands.judge:evaluate", "Score a checkpoint with the judge of stickers."),
     "convert": ("dimoo.commands.weights:convert", "Write a checkpoint in the authors' layout or in ours."),
+    "serve": ("dimoo.serve.command:serve", "Serve the OpenAI endpoints and a web page."),
 }
 
 app = App(
     name="dimoo",
     version=__version__,
+    suppress_keyboard_interrupt=False,
     help="Lumina-DiMOO: one masked transformer that draws, edits, inpaints and answers questions about pictures. "
     "Try first: dimoo demo",
 )

@@ -17,6 +17,7 @@ from PIL import Image
 from dimoo.tokenizers.resize import to_pixels
 
 NEAR = 28.0  # levels of distance that a tokenizer's noise may put on a plain ground
+CLEAN = 8.0  # levels that count as the ground even where it has no noise
 PLAIN_SHARE = 0.7  # of the border that must be near its median: stickers may touch the rest
 EDGE = 2  # pixels
 
@@ -26,14 +27,16 @@ def cut_out(picture: Image.Image) -> Image.Image:
     pixels = to_pixels(picture).astype(np.float32)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = np.median(border, axis=0)
-    plain = float((np.abs(border - background).max(axis=-1) <= NEAR).mean())
+    off = np.abs(border - background).max(axis=-1)
+    plain = float((off <= NEAR).mean())
     if plain < PLAIN_SHARE:
         raise ValueError(
             f"the background is not plain: {plain:.0%} of the border is of one colour, {PLAIN_SHARE:.0%} is needed to "
             "cut the drawing out; ask for a plain background, or try another seed"
         )
+    near = float(np.clip(2 * np.percentile(off[off <= NEAR], 95), CLEAN, NEAR))  # no more than the ground's own noise
     distance = np.abs(pixels - background).max(axis=-1)
-    outside = flood(distance <= NEAR)
+    outside = flood(distance <= near)
     if outside.all():
         raise ValueError("nothing is left after cutting out: the picture is all background")
     furthest, colour = _strongest_nearby(distance, pixels, outside)
