@@ -26,7 +26,7 @@ CSS = """
 .status { min-height: 1.6em; }
 .result img { width: 100%; height: 100%; object-fit: contain; }
 .live { display: flex; gap: .75rem; flex-wrap: wrap; }
-.live figure { margin: 0; flex: 1 1 140px; max-width: 320px; }
+.live figure { margin: 0; flex: 1 1 140px; min-width: 0; max-width: 320px; }
 .live img { width: 100%; border-radius: 6px; }
 .live img.pixelated { image-rendering: pixelated; }
 .live figcaption { font-size: .8rem; opacity: .75; }
