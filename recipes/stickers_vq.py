@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from diffusers import VQModel
 
-from dimoo.data.stickers import Catalogue, picture
+from dimoo.data.stickers import CORE, STYLES, Catalogue, picture
 from dimoo.train.vq import VqTraining, train
 from dimoo.train.vq_model import VqShape, export, shipped
+from dimoo.train.vq_semantics import PlaceReader, labelled_picture
 
 RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 
@@ -35,17 +36,42 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=VqTraining.batch)
     arguments.add_argument("--learning-rate", type=float, default=VqTraining.learning_rate)
     arguments.add_argument("--edge", type=float, default=VqTraining.edge, help="weight of the edge loss")
-    arguments.add_argument("--decoder-of", type=Path, default=None, help="train only the decoder of this tokenizer")
+    arguments.add_argument("--commitment", type=float, default=VqTraining.commitment)
+    arguments.add_argument("--begin", type=Path, default=None, help="go on from this tokenizer")
+    arguments.add_argument("--decoder-only", action="store_true", help="leave encoder and codes of --begin as they are")
+    arguments.add_argument("--reading", type=float, default=0.0, help="weight of what is read from the codes")
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
     shape = VqShape(patch=given.patch, channels=tuple(given.channels), code_size=given.code_size, codes=given.codes)
-    run = VqTraining(minutes=given.minutes, batch=given.batch, learning_rate=given.learning_rate, edge=given.edge)
-    source = functools.partial(picture, catalogue=Catalogue.load())
+    run = VqTraining(
+        minutes=given.minutes,
+        batch=given.batch,
+        learning_rate=given.learning_rate,
+        edge=given.edge,
+        commitment=given.commitment,
+        reading=given.reading,
+    )
+    catalogue = Catalogue.load()
+    source = functools.partial(picture, catalogue=catalogue)
     held_out = np.stack([source(2**41 + i) for i in range(256)])
-    decoder_of = VQModel.from_pretrained(given.decoder_of) if given.decoder_of else None
-    state = train(shape, run, source, folder=given.folder, held_out=held_out, decoder_of=decoder_of)
+    labelled, reader = None, None
+    if given.reading:
+        names = {"concepts": tuple(CORE), "styles": STYLES}
+        labelled = functools.partial(labelled_picture, catalogue=catalogue, **names)
+        reader = PlaceReader(code_size=shape.code_size, concepts=len(CORE), styles=len(STYLES))
+    state = train(
+        shape,
+        run,
+        source,
+        folder=given.folder,
+        held_out=held_out,
+        begin=VQModel.from_pretrained(given.begin) if given.begin else None,
+        decoder_only=given.decoder_only,
+        reader=reader,
+        labelled=labelled,
+    )
     finished = shipped(state.vq, state.average)
     export(finished, given.export or given.folder / "export", sample=held_out[:64])
 

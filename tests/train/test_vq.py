@@ -1,6 +1,7 @@
 """The trainer of the VQ tokenizer: what it ships is what diffusers reads, and a run continues exactly."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import VQModel
 
+from dimoo.data.stickers import CORE, STYLES, Catalogue
+from dimoo.data.stickers import picture as sticker
 from dimoo.train import vq as trainer
 from dimoo.train import vq_model as model
 from dimoo.train.codebook import follow, nearest_codes, revive, start_codebook
+from dimoo.train.vq_semantics import UNKNOWN, PlaceReader, labelled_picture
 
 SHAPE = model.VqShape(patch=4, channels=(8, 16), latent=8, code_size=4, codes=32, groups=4)
 RUN = trainer.VqTraining(
@@ -86,7 +90,7 @@ def test_resumed_run_is_the_run_that_was_never_stopped(trained, tmp_path):
 def test_a_decoder_learns_on_while_the_codes_stay(trained, tmp_path):
     _, folder = trained
     before = VQModel.from_pretrained(folder / "export")
-    state = trainer.train(SHAPE, RUN, picture, folder=tmp_path, held_out=pictures(8), decoder_of=before)
+    state = trainer.train(SHAPE, RUN, picture, folder=tmp_path, held_out=pictures(8), begin=before, decoder_only=True)
     model.export(model.shipped(state.vq, state.average), tmp_path / "export", sample=pictures(8))
     after = VQModel.from_pretrained(tmp_path / "export")
     codes = model.encode_codes(before, pictures(8))
@@ -131,3 +135,23 @@ def test_rate_warms_up_and_falls_to_nothing():
     assert trainer.learning_rate_at(run, step=0, progress=0.0) == pytest.approx(0.1)
     assert trainer.learning_rate_at(run, step=100, progress=0.5) == pytest.approx(0.5)
     assert trainer.learning_rate_at(run, step=100, progress=1.0) == pytest.approx(0.0)
+
+
+def test_what_is_read_from_the_codes_teaches_the_encoder():
+    shape = model.VqShape(patch=4, channels=(8, 16, 16), latent=8, code_size=4, codes=32, groups=4)
+    reader = PlaceReader(code_size=4, concepts=len(CORE), styles=len(STYLES), width=8)
+    labelled = partial(labelled_picture, catalogue=Catalogue.load(), concepts=tuple(CORE), styles=STYLES)
+    run = trainer.VqTraining(batch=2)
+    state = trainer.start(shape, run, sticker, begin=model.build_vq(shape), reader=reader)
+    pictures, labels = zip(*(labelled(seed) for seed in (0, 1)), strict=True)
+    weights = trainer.learned_weights(state.vq)
+    _, measures = trainer.advance(state, run, (np.stack(pictures), np.stack(labels)))
+    assert measures["reading"] > 0
+    assert weights["quant_conv.weight"].grad.abs().sum() > 0
+    assert all(weight.grad is not None for weight in reader.parameters())
+
+
+def test_labels_of_pictures_that_are_not_scenes_are_unknown():
+    labelled = partial(labelled_picture, catalogue=Catalogue.load(), concepts=tuple(CORE), styles=STYLES)
+    assert (labelled(0, plain_share=1.0)[1] == UNKNOWN).all()
+    assert all((labelled(seed, plain_share=0.0)[1] >= 0).all() for seed in range(4))

@@ -106,11 +106,16 @@ def damage(pixels: Tensor, *, shift: int, share: float, random: torch.Generator)
 
 
 def loss_of(logits: Logits, labels_BS3: Tensor, *, smoothing: float) -> Tensor:
-    """Cross-entropy of the size everywhere, and of concept and style where something stands."""
+    """Cross-entropy of the size everywhere, and of concept and style where something stands; -1 means unknown."""
     there_BS = labels_BS3[..., 0] > 0
-    parts = [F.cross_entropy(logits.sizes.flatten(0, 1), labels_BS3[..., 0].flatten())]
+    known = (labels_BS3[..., 0] >= 0).sum().clamp_min(1)
+    sizes = F.cross_entropy(logits.sizes.flatten(0, 1), labels_BS3[..., 0].flatten(), ignore_index=-1, reduction="sum")
+    parts = [sizes / known]
     for scores, index in ((logits.concepts, 1), (logits.styles, 2)):
-        parts.append(F.cross_entropy(scores[there_BS], labels_BS3[there_BS][:, index], label_smoothing=smoothing))
+        total = F.cross_entropy(
+            scores[there_BS], labels_BS3[there_BS][:, index], label_smoothing=smoothing, reduction="sum"
+        )
+        parts.append(total / there_BS.sum().clamp_min(1))
     return torch.stack(parts).sum()
 
 

@@ -10,9 +10,10 @@ One step:
 1. encode, and put the latents on the unit sphere; for the first `continuous_steps`, go on with these;
 2. each latent takes the code of greatest cosine, and codes follow their latents (see `codebook`);
 3. the decoder sees the code, the encoder gets its gradient straight through [van den Oord 2017, eq. 3];
-4. loss = L1 + L2 + edges + commitment; AdamW; an average of the weights is kept, and is what ships.
+4. loss = L1 + L2 + edges + commitment, and where pictures come with labels the cross-entropy of what a small
+   network reads from the codes (see `vq_semantics`); AdamW; an average of the weights is kept, and is what ships.
 
-With `decoder_of`, a finished tokenizer keeps its encoder and codes, and only its decoder goes on learning: a
+With `decoder_only`, a finished tokenizer keeps its encoder and codes while its decoder goes on learning: a
 transformer may meanwhile be trained on the codes.
 
 Progress is a share of the time or the steps allowed, whichever is further, so a schedule ends on a shared machine
@@ -32,6 +33,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo.train.codebook import CodebookState, follow, nearest_codes, revive, start_codebook
+from dimoo.train.recogniser import loss_of
 from dimoo.train.vq_model import (
     Pictures,
     VqShape,
@@ -54,9 +57,11 @@ from dimoo.train.vq_model import (
     to_patches,
     whiten_latents,
 )
+from dimoo.train.vq_semantics import LabelledSource, PlaceReader
 
 logger = logging.getLogger(__name__)
 Source = Callable[[int], Pictures]
+Batch = tuple[Pictures, np.ndarray[Any, np.dtype[np.int64]] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,7 @@ class VqTraining:
     l2: float = 4.0
     edge: float = 1.0
     commitment: float = 0.25
+    reading: float = 0.03
     continuous_steps: int = 150
     code_decay: float = 0.99
     idle_steps: int = 150
@@ -87,12 +93,13 @@ class VqTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """Everything a run needs to continue; `average` holds the shipped weights by name."""
+    """Everything a run needs to continue; `average` holds the shipped weights by name. `reader`: see vq_semantics."""
 
     vq: VQModel
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     codebook: CodebookState | None
+    reader: PlaceReader | None
     step: int
     seconds: float
 
@@ -110,23 +117,43 @@ def learning_rate_at(run: VqTraining, *, step: int, progress: float) -> float:
     return run.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def start(shape: VqShape, run: VqTraining, source: Source, *, decoder_of: VQModel | None = None) -> RunState:
-    """A fresh run; with `decoder_of`, one that leaves the encoder and the codes of that model as they are."""
+def start(
+    shape: VqShape,
+    run: VqTraining,
+    source: Source,
+    *,
+    begin: VQModel | None = None,
+    decoder_only: bool = False,
+    reader: PlaceReader | None = None,
+) -> RunState:
+    """A fresh run, or one that goes on from the weights and codes of `begin`."""
     torch.manual_seed(run.seed)
-    if decoder_of is None:
+    book = None
+    if begin is None:
         vq = build_vq(shape)
         whiten_latents(vq, np.stack([source(2**40 + i) for i in range(256)]))
     else:
-        vq = shipped(decoder_of, {}).requires_grad_(False)
-        vq.decoder.requires_grad_(True)
-        vq.post_quant_conv.requires_grad_(True)
+        vq = shipped(begin, {})
+        vq.quantize.requires_grad_(False)
+        book = None if decoder_only else codebook_of(vq, run)
+    if decoder_only:
+        vq.encoder.requires_grad_(False)
+        vq.quant_conv.requires_grad_(False)
     vq = vq.to(memory_format=torch.channels_last)
-    learned = learned_weights(vq)
+    moved = [*learned_weights(vq).values(), *(reader.parameters() if reader else ())]
     optimizer = torch.optim.AdamW(
-        learned.values(), lr=run.learning_rate, betas=(0.9, 0.99), weight_decay=run.weight_decay, fused=True
+        moved, lr=run.learning_rate, betas=(0.9, 0.99), weight_decay=run.weight_decay, fused=True
     )
-    average = {name: value.detach().clone() for name, value in learned.items()}
-    return RunState(vq=vq, average=average, optimizer=optimizer, codebook=None, step=0, seconds=0.0)
+    average = {name: value.detach().clone() for name, value in learned_weights(vq).items()}
+    return RunState(vq=vq, average=average, optimizer=optimizer, codebook=book, reader=reader, step=0, seconds=0.0)
+
+
+def codebook_of(vq: VQModel, run: VqTraining) -> CodebookState:
+    """Statistics to go on from, as if every code had been used alike."""
+    codes_KE = F.normalize(vq.quantize.embedding.weight.detach().float(), dim=-1)
+    counts_K = torch.full((len(codes_KE),), 64 * run.batch / len(codes_KE))
+    idle_K = torch.zeros(len(codes_KE), dtype=torch.long)
+    return CodebookState(codes_KE=codes_KE, sums_KE=codes_KE * counts_K[:, None], counts_K=counts_K, idle_K=idle_K)
 
 
 def learned_weights(vq: VQModel) -> dict[str, Tensor]:
@@ -147,6 +174,8 @@ def resume(path: Path, fresh: RunState) -> RunState:
     fresh.vq.load_state_dict(saved["vq"])
     fresh.optimizer.load_state_dict(saved["optimizer"])
     book = None if saved["codebook"] is None else CodebookState(**saved["codebook"])
+    if fresh.reader is not None:
+        fresh.reader.load_state_dict(saved["reader"])
     return replace(fresh, average=saved["average"], codebook=book, step=saved["step"], seconds=saved["seconds"])
 
 
@@ -159,6 +188,7 @@ def save(state: RunState, path: Path) -> None:
             "optimizer": state.optimizer.state_dict(),
             "average": state.average,
             "codebook": None if state.codebook is None else vars(state.codebook),
+            "reader": None if state.reader is None else state.reader.state_dict(),
             "step": state.step,
             "seconds": state.seconds,
         },
@@ -198,8 +228,9 @@ def quantise(
     return units_BRCE + (codes_BRCE - units_BRCE).detach(), after, {"commitment": commitment}
 
 
-def advance(state: RunState, run: VqTraining, pictures: Pictures) -> tuple[RunState, dict[str, Tensor]]:
-    """One step on uint8 pictures (B, H, W, 3): the next state and the measures of this one."""
+def advance(state: RunState, run: VqTraining, batch: Batch) -> tuple[RunState, dict[str, Tensor]]:
+    """One step on a batch: the next state and the measures of this one."""
+    pictures, labels_BS3 = batch
     vq = state.vq
     progress = max(state.seconds / (60 * run.minutes), state.step / run.steps)
     for group in state.optimizer.param_groups:
@@ -210,12 +241,16 @@ def advance(state: RunState, run: VqTraining, pictures: Pictures) -> tuple[RunSt
     with torch.autocast("cpu", torch.bfloat16):
         rebuilt = vq.decoder(vq.post_quant_conv(seen_BRCE.permute(0, 3, 1, 2)))
     measures |= picture_losses(rebuilt, patches, patch=patch)
-    weights = {"l1": run.l1, "l2": run.l2, "edge": run.edge, "commitment": run.commitment}
+    if state.reader is not None and labels_BS3 is not None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = state.reader(seen_BRCE.permute(0, 3, 1, 2))
+        measures["reading"] = loss_of(logits, torch.from_numpy(labels_BS3), smoothing=0.0)
+    weights = {"reading": run.reading, "l1": run.l1, "l2": run.l2, "edge": run.edge, "commitment": run.commitment}
     loss = torch.stack([weights[name] * value for name, value in measures.items()]).sum()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     learned = list(learned_weights(vq).values())
-    norm = torch.nn.utils.clip_grad_norm_(learned, run.clip)
+    norm = torch.nn.utils.clip_grad_norm_([*learned, *(state.reader.parameters() if state.reader else ())], run.clip)
     state.optimizer.step()
     decay = min(run.average_decay, (1 + state.step) / (10 + state.step))
     torch._foreach_lerp_(list(state.average.values()), [value.data for value in learned], 1 - decay)
@@ -223,11 +258,15 @@ def advance(state: RunState, run: VqTraining, pictures: Pictures) -> tuple[RunSt
     return replace(state, codebook=book, step=state.step + 1), {n: v.detach() for n, v in measures.items()}
 
 
-def batches(source: Source, *, batch: int, first_step: int) -> Generator[Pictures]:
+def batches(source: Source, labelled: LabelledSource | None, *, batch: int, first_step: int) -> Generator[Batch]:
     """Fresh pictures for ever, seed = step * batch + index, one batch ahead of the caller."""
 
-    def make(step: int) -> Pictures:
-        return np.stack([source(step * batch + i) for i in range(batch)])
+    def make(step: int) -> Batch:
+        seeds = range(step * batch, (step + 1) * batch)
+        if labelled is None:
+            return np.stack([source(seed) for seed in seeds]), None
+        pictures, labels = zip(*(labelled(seed) for seed in seeds), strict=True)
+        return np.stack(pictures), np.stack(labels)
 
     with ThreadPoolExecutor(1) as worker:
         ahead = worker.submit(make, first_step)
@@ -268,15 +307,21 @@ def train(
     *,
     folder: Path,
     held_out: Pictures,
-    decoder_of: VQModel | None = None,
+    begin: VQModel | None = None,
+    decoder_only: bool = False,
+    reader: PlaceReader | None = None,
+    labelled: LabelledSource | None = None,
     stop_at: int | None = None,
 ) -> RunState:
     """Train, or go on training, with the state, the metrics and the grid in `folder`; the state at the end.
 
+    With `begin` and `decoder_only` the codes of pictures stay what they are. `reader` and `labelled` go together.
     `stop_at` breaks off at a step without changing the schedule; the next call goes on from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = resume(folder / "state.pt", start(shape, run, source, decoder_of=decoder_of))
+    state = resume(
+        folder / "state.pt", start(shape, run, source, begin=begin, decoder_only=decoder_only, reader=reader)
+    )
     begun, before = time.monotonic(), state.seconds
     last = {"log": (begun, state.step), "measure": (begun, state.step), "save": (begun, state.step)}
 
@@ -289,7 +334,7 @@ def train(
             file.write(json.dumps({k: round(v, 5) for k, v in line.items()}) + "\n")
         logger.info("%s", " ".join(f"{k} {v:.5g}" for k, v in line.items()))
 
-    stream = batches(source, batch=run.batch, first_step=state.step)
+    stream = batches(source, labelled, batch=run.batch, first_step=state.step)
     end = run.steps if stop_at is None else min(stop_at, run.steps)
     while state.step < end and state.seconds < 60 * run.minutes:
         if state.codebook is None and state.step >= run.continuous_steps and not only_decoder(state.vq):
