@@ -62,10 +62,13 @@ class Vocab:
     def load(cls, folder: Path) -> Vocab:
         """Read the vocabulary of a checkpoint folder. ValueError if it has none."""
         if (file := folder / "vocab.json").exists():
-            return cls.from_json(json.loads(file.read_text()), origin=str(file))
+            return cls.from_json(read_json(file), origin=str(file))
         config = folder / "config.json"
-        if config.exists() and (values := json.loads(config.read_text())).get("model_type") == "llada":
-            return authors_vocab(size=int(values.get("embedding_size") or values["vocab_size"]))
+        if config.exists() and (values := read_json(config)).get("model_type") == "llada":
+            size = values.get("embedding_size") or values.get("vocab_size")
+            if not isinstance(size, int):
+                raise ValueError(f"{config}: missing keys ['vocab_size']")
+            return authors_vocab(size=size)
         raise ValueError(f"{folder} holds neither vocab.json nor a config.json of model_type 'llada'")
 
     @classmethod
@@ -75,10 +78,25 @@ class Vocab:
             raise ValueError(f"{origin}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
         if missing := known - set(values) - {"structural"}:
             raise ValueError(f"{origin}: missing keys {sorted(missing)}")
+        if wrong := sorted(key for key in known - {"structural"} if not isinstance(values[key], int)):
+            raise ValueError(f"{origin}: {wrong[0]} must be an id, got {values[wrong[0]]!r}")
         return cls(**{**values, "structural": tuple(values.get("structural", ()))})
 
     def save(self, folder: Path) -> None:
         (folder / "vocab.json").write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a checkpoint's file. ValueError names the file if it is missing or broken."""
+    if not file.is_file():
+        raise ValueError(f"{file.parent} is no checkpoint: it holds no {file.name}")
+    try:
+        values = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold a JSON object")
+    return values
 
 
 # The authors' layout (config.py and train.py of their repository; LLaDA-8B's reserved ids below 126349).

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
+from dimoo.vocab import read_json as read_json
 
 Layout = Literal["dimoo", "authors"]
 INDEX = "model.safetensors.index.json"
@@ -80,19 +81,6 @@ def find(path_or_id: str | Path) -> Path:
 def load_config(folder: Path) -> ModelConfig:
     file = folder / "config.json"
     return ModelConfig.from_json(read_json(file), origin=str(file))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint's file. ValueError names the file if it is missing or broken."""
-    if not file.is_file():
-        raise ValueError(f"{file.parent} is no checkpoint: it holds no {file.name}")
-    try:
-        values = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold a JSON object")
-    return values
 
 
 def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
