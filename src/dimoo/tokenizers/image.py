@@ -7,7 +7,6 @@ configuration. The model runs in inference mode, in float32 unless told otherwis
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from math import isqrt
@@ -59,9 +58,17 @@ class ImageTokenizer:
 
         logging.getLogger("diffusers").setLevel(logging.ERROR)
         try:
-            vq = VQModel.from_pretrained(str(where), torch_dtype=dtype, low_cpu_mem_usage=False)
-        except (OSError, RuntimeError, ValueError, json.JSONDecodeError) as error:
-            raise ValueError(f"{where} holds no readable VQ model: {str(error).strip().splitlines()[0]}") from error
+            vq, report = VQModel.from_pretrained(
+                str(where), torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True
+            )
+        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{where} holds no readable VQ model: {reason}") from error
+        if missing := sorted(report["missing_keys"]):  # diffusers would leave them random
+            raise ValueError(f"{where}: the tensor {missing[0]} is missing ({len(missing)} in all)")
+        for name, value in vq.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{where}: {name} holds values that are not finite (NaN or infinity)")
         return cls(vq.to(device), tile=tile)
 
     @property

@@ -43,13 +43,15 @@ def open_picture(source: str | Path | bytes | Image.Image, *, max_pixels: int = 
         raise ValueError(f"{name} is too large a picture: {error}") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, RuntimeError) as error:  # the last comes from PIL's AVIF reader
         raise ValueError(f"{name} is damaged or cut short: {error}") from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(picture) / 257.0).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
         return Image.fromarray(_eight_bit(np.asarray(picture))).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         return picture.convert("RGBA")
@@ -57,7 +59,7 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: NDArray) -> Pixels:
-    """Grey values of a 16-bit, 32-bit or float file to 8 bits."""
+    """Grey values of a 32-bit or float file, whose range the file does not say, to 8 bits."""
     wide = values.astype(np.float64)
     if np.issubdtype(values.dtype, np.floating):
         wide *= 255.0 if wide.max(initial=0.0) <= 1.0 else 1.0
@@ -108,7 +110,15 @@ def nearest_bucket(height: int, width: int, sizes: tuple[tuple[int, int], ...]) 
 
 
 def fit(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale to cover height x width, then crop the centre: halving by box while twice too large, then bicubic."""
+    """Scale to cover height x width, then crop the centre: halving by box while twice too large, then bicubic.
+
+    Of a picture far longer than wide (or the reverse) only the middle is scaled: a line of pixels would otherwise be
+    blown up to gigabytes, to be cropped away.
+    """
+    across, down = min(picture.width, 16 * max(1, picture.height)), min(picture.height, 16 * max(1, picture.width))
+    if (across, down) != picture.size and max(height, width) <= 8 * min(height, width):
+        left, top = (picture.width - across) // 2, (picture.height - down) // 2
+        picture = picture.crop((left, top, left + across, top + down))
     while picture.width >= 2 * width and picture.height >= 2 * height:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = max(width / picture.width, height / picture.height)
