@@ -5,12 +5,16 @@ Everything is made from seeds, in a moment, without files. `fill` runs a sampler
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import hypothesis
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -22,6 +26,8 @@ from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import Step, fill_image
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
+from dimoo.tasks.base import Defaults, Tools
+from dimoo.tokenizers.text import TextTokenizer
 from dimoo.vocab import Vocab
 
 # Examples are the same in every run, and a busy machine is no failure.
@@ -158,3 +164,55 @@ class Shapes(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
         return result
+
+
+TAGS = {"<system>": TEXT + 8, "</system>": TEXT + 9, "<user>": TEXT + 10, "</user>": TEXT + 11}
+
+
+class Recorder:
+    """A tokenizer of tags and words that notes every string it is asked to encode: a word's id is its hash."""
+
+    def __init__(self) -> None:
+        self.strings: list[str] = []
+
+    def encode(self, text: str) -> list[int]:
+        self.strings.append(text)
+        known = TAGS | {"<uncondition>": VOCAB.uncondition}
+        return [known.get(part, zlib.crc32(part.encode()) % TEXT) for part in re.findall(r"<[/\w]+>|[^<\s]+", text)]
+
+    def tokenizer(self) -> TextTokenizer:
+        return TextTokenizer(self.encode, lambda ids: " ".join(map(str, ids)), TAGS.get)
+
+
+class Blocks:
+    """An image tokenizer whose codes are the mean brightness of cells of 16 x 16 pixels, and back."""
+
+    factor = 16
+    codes = CODES
+
+    def encode(self, pixels: np.ndarray) -> Tensor:
+        rows, columns = pixels.shape[0] // 16, pixels.shape[1] // 16
+        assert pixels.shape == (rows * 16, columns * 16, 3), "whole cells"
+        means = pixels.reshape(rows, 16, columns, 16, 3).mean((1, 3, 4))
+        return torch.from_numpy((means / 256 * CODES).astype(np.int64))
+
+    def decode(self, codes_RC: Tensor) -> np.ndarray:
+        cells = (codes_RC.numpy() * 256 // CODES + 2).astype(np.uint8)
+        return np.repeat(np.repeat(np.repeat(cells[..., None], 3, -1), 16, 0), 16, 1)
+
+
+def stub_tools(recorder: Recorder | None = None, **defaults: Any) -> Tools:
+    values = {"height": 48, "width": 64, "edit_area": 64, "understand_area": 64, "bucket_patch": 16, "noise": "exact",
+              "steps": 4, "answer_length": 8, "block_length": 4, "text_steps": 4, "prompt_limit": 60}  # fmt: skip
+    return Tools(
+        vocab=VOCAB,
+        text=(recorder or Recorder()).tokenizer(),
+        image=Blocks(),  # type: ignore[arg-type]
+        defaults=Defaults(**{**values, **defaults}),
+    )
+
+
+def photo(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Random cells of 16 x 16 pixels."""
+    cells = np.random.default_rng(seed).integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
+    return Image.fromarray(np.repeat(np.repeat(cells, 16, 0), 16, 1)[:height, :width].copy())

@@ -32,13 +32,9 @@ def opening(system: str) -> str:
     return f"<system>{SYSTEM[system]}</system><user>"
 
 
+TURN = "<user>"  # a later turn of a conversation: the system prompt stands once, before the first
 CLOSING = "</user>"
 
 
 def prompt_string(system: str, words: str) -> str:
     return opening(system) + words + CLOSING
-
-
-def turn_string(words: str) -> str:
-    """A later turn of a conversation: the system prompt stands once, before the first."""
-    return f"<user>{words}{CLOSING}"

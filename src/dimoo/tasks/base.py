@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo.page.page import Page
-from dimoo.page.templates import CLOSING, opening, turn_string
+from dimoo.page.templates import CLOSING, TURN, opening
 from dimoo.sampling.choose import Noise
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.policies import Policy
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.tokenizers.image import ImageTokenizer
-from dimoo.tokenizers.resize import fit_to_bucket, to_pixels
+from dimoo.tokenizers.resize import fit_to_bucket, open_picture, to_pixels
 from dimoo.tokenizers.text import TextTokenizer
-from dimoo.vocab import Vocab
+from dimoo.vocab import Vocab, read_json
 
 Picture = Image.Image
 
@@ -56,7 +56,7 @@ class Defaults:
         file = folder / "dimoo.json"
         if not file.is_file():
             return cls()
-        values = json.loads(file.read_text())
+        values = read_json(file)
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(values) - known:
             raise ValueError(f"{file}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
@@ -81,11 +81,11 @@ class Tools:
 
     def turn(self, words: str) -> list[int]:
         """Ids of a later turn, `<user>words</user>`."""
-        return self.text.encode(turn_string(words))
+        return self.text.encode_within(TURN, words, CLOSING, self.defaults.prompt_limit)
 
     def codes(self, picture: Picture, area: int) -> Tensor:
         """Codes (R, C) of an input picture at its nearest bucket."""
-        return self.image.encode(to_pixels(fit_to_bucket(picture, area, self.defaults.bucket_patch)))
+        return self.image.encode(to_pixels(fit_to_bucket(open_picture(picture), area, self.defaults.bucket_patch)))
 
     def blank(self, height: int, width: int) -> Tensor:
         """A grid (R, C) of masked cells."""
@@ -110,7 +110,7 @@ class PictureOptions:
         values: dict[str, Any] = {
             "steps": defaults.steps if self.steps is None else self.steps,
             "temperature": self.temperature,
-            "noise": self.noise or defaults.noise,
+            "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": self.top_p,
             "schedule": self.schedule,
@@ -132,10 +132,10 @@ class TextOptions:
 
     def settings(self, defaults: Defaults) -> TextSettings:
         length = self.length(defaults)
-        block = self.block_length or min(defaults.block_length, length)
-        steps = self.steps or max(1, defaults.text_steps * length // defaults.answer_length)
+        block = min(defaults.block_length, length) if self.block_length is None else self.block_length
+        share = max(1, defaults.text_steps * length // defaults.answer_length)
         values: dict[str, Any] = {
-            "steps": steps,
+            "steps": share if self.steps is None else self.steps,
             "block_length": block,
             "temperature": self.temperature,
             "threshold": self.threshold,
@@ -144,7 +144,10 @@ class TextOptions:
         return TextSettings(**values) if self.policy is None else TextSettings(**values, policy=self.policy)
 
     def length(self, defaults: Defaults) -> int:
-        return self.answer_length or defaults.answer_length
+        length = defaults.answer_length if self.answer_length is None else self.answer_length
+        if length < 1:
+            raise ValueError(f"answer_length must be at least 1, got {length}")
+        return length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

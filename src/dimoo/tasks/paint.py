@@ -19,7 +19,7 @@ from dimoo.sampling.guidance import Guided
 from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Answer, Picture, PictureOptions, Tools, check_prompt
 from dimoo.tasks.text_to_image import pages, text_scale
-from dimoo.tokenizers.resize import to_pixels
+from dimoo.tokenizers.resize import open_picture, to_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,15 @@ class Inpaint:
         given = [name for name in ("mask", "box", "ratios") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of mask, box, ratios; got {', '.join(given) or 'none'}")
-        height, width = self.picture.height, self.picture.width
+        picture = open_picture(self.picture)
+        height, width = picture.height, picture.width
         if self.mask is not None:
-            if self.mask.size != self.picture.size:
+            mask = read_mask(self.mask)
+            if mask.shape != (height, width):
                 raise ValueError(
-                    f"the mask is {self.mask.height} x {self.mask.width} pixels (height x width), "
+                    f"the mask is {mask.shape[0]} x {mask.shape[1]} pixels (height x width), "
                     f"the picture {height} x {width}: they must agree"
                 )
-            mask = read_mask(self.mask)
         elif self.box is not None:
             mask = rectangle(height, width, self.box)
         else:
@@ -75,7 +76,7 @@ class Inpaint:
         mask = dilate(mask, self.dilation)[:tall, :wide]
         if not bool(mask.any()):
             raise ValueError("the mask is empty: nothing is to be drawn")
-        return torch.from_numpy(to_pixels(self.picture))[:tall, :wide], mask
+        return torch.from_numpy(to_pixels(picture))[:tall, :wide], mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +108,10 @@ class Outpaint:
             raise ValueError(f"expand {self.expand} (top, bottom, left, right) must be 0 or more, and not all 0")
         factor = tools.image.factor
         top, bottom, left, right = (-(-side // factor) * factor for side in self.expand)
-        tall, wide = whole_cells(tools, self.picture.height, self.picture.width)
+        picture = open_picture(self.picture)
+        tall, wide = whole_cells(tools, picture.height, picture.width)
         pixels = torch.zeros(top + tall + bottom, left + wide + right, 3, dtype=torch.uint8)
-        pixels[top : top + tall, left : left + wide] = torch.from_numpy(to_pixels(self.picture))[:tall, :wide]
+        pixels[top : top + tall, left : left + wide] = torch.from_numpy(to_pixels(picture))[:tall, :wide]
         mask = torch.ones(pixels.shape[:2], dtype=torch.bool)
         mask[top : top + tall, left : left + wide] = False
         return pixels, mask
@@ -117,6 +119,7 @@ class Outpaint:
 
 def read_mask(picture: Picture) -> Tensor:
     """A painted mask as (H, W, bool): light is drawn; of a mask with transparency, the transparent part."""
+    picture = open_picture(picture)
     if picture.mode == "RGBA":
         alpha = np.asarray(picture.getchannel("A"))
         if alpha.min() < 128:
