@@ -22,7 +22,7 @@ from dimoo.tasks.understand import Message
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace"]
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: auto; }
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
 .status { min-height: 1.6em; }
 .result img { width: 100%; height: 100%; object-fit: contain; }
 .live { display: flex; gap: .75rem; flex-wrap: wrap; }
@@ -73,7 +73,13 @@ def build(service: Service) -> gr.Blocks:
         gr.Markdown(f"## {title}")
         shelf = gr.State([], time_to_live=3600)
         gallery = gr.Gallery(
-            label="Made in this session", format="png", columns=4, height=420, render=False, interactive=False
+            label="Made in this session",
+            format="png",
+            columns=4,
+            height=420,
+            render=False,
+            interactive=False,
+            buttons=["download"],
         )
         with gr.Tabs() as tabs:
             with gr.Tab("Draw", id="draw"):
