@@ -86,7 +86,8 @@ def keep(shelf: list[Kept], finished: Finished) -> list[Kept]:
         "cfg_scale": task.options.cfg_scale,
         "temperature": task.options.temperature,
     }
-    settings |= {"edit_type": task.type} if isinstance(task, Edit) else {}
+    if isinstance(task, Edit):
+        settings["edit_type"] = task.type
     return [Kept(picture=picture, settings=settings), *shelf][:SHELF]
 
 
