@@ -18,7 +18,7 @@ from dimoo.serve.command import find_check, serve
 def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The servers that would have run."""
     seen: list[Any] = []
-    monkeypatch.setattr(Server, "run", seen.append)
+    monkeypatch.setattr(Server, "run", lambda self: seen.append(self))
     level = logging.getLogger("dimoo").level
     yield seen
     logging.getLogger("dimoo").setLevel(level)

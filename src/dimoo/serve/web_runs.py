@@ -96,7 +96,8 @@ def with_metadata(service: Service, finished: Finished) -> Image.Image:
     picture = finished.result.picture
     assert picture is not None, "a picture was asked for"
     copy = picture.copy()
-    copy.info = dict(service.metadata(finished.result))
+    for key, value in service.metadata(finished.result).items():
+        copy.info[key] = value
     return copy
 
 
