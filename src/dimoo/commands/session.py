@@ -22,20 +22,22 @@ from tqdm import tqdm
 from dimoo.commands.console import note, say
 from dimoo.commands.options import Saving, Where
 from dimoo.cutout import cut_out
-from dimoo.eval.size import decoding_cost, expected_seconds, free_memory, measure_speed, sampling_cost
+from dimoo.eval.size import decoding_cost, expected_seconds, free_memory, measure_speed, sampling_cost, weight_bytes
 from dimoo.films import CodeColours, Moment, frames, save_animation, save_strip
 from dimoo.hints import Known, picture_hint, word_hint
 from dimoo.metadata import Album, check_writable, fingerprint, read_record, record, request_from_json, save_picture
-from dimoo.model.checkpoint import find
+from dimoo.model.checkpoint import find, load_config
 from dimoo.model.random import make_random_checkpoint
-from dimoo.pipeline import SHIPPED, Pipeline, Prepared, Result, load
+from dimoo.pipeline import SHIPPED, Pipeline, Prepared, Result, load, pick_device
 from dimoo.sampling.image import Step
+from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Picture, PictureOptions, Task
 from dimoo.tasks.edit import Edit
 from dimoo.tasks.paint import Inpaint, Outpaint
 from dimoo.tasks.text_to_image import TextToImage
 
 LONG = 600.0  # seconds: a run that takes longer says so before it starts
+QUICK_STEPS = 32  # of a longer run so many are walked to estimate it
 QUICK_FLOPS = 2e12  # a run of at most so many needs no estimate
 
 
@@ -80,11 +82,13 @@ def checkpoint_folder(name: str | None) -> Iterator[Path]:
 @contextmanager
 def session(where: Where) -> Iterator[Session]:
     """Load what the flags name. ValueError for what is no checkpoint."""
+    dtype = None if where.dtype is None else getattr(torch, where.dtype)
     with checkpoint_folder(where.checkpoint) as folder:
+        check_weights(folder, where.device, dtype)
         pipe = load(
             None if folder == SHIPPED else folder,
             device=where.device,
-            dtype=None if where.dtype is None else getattr(torch, where.dtype),
+            dtype=dtype,
             tile=where.tile,
         )
         yield Session(pipe=pipe, known=Known.load(folder), album=Album())
@@ -210,6 +214,23 @@ def _unused(path: Path) -> Path:
     return numbered
 
 
+def check_weights(folder: Path, device: str, dtype: torch.dtype | None) -> None:
+    """ValueError for weights that do not fit in memory; what else is wrong with the folder, loading it says."""
+    try:
+        where = pick_device(device)
+    except RuntimeError as error:  # torch's own list of devices comes with it
+        raise ValueError(f"unknown device {device!r}: {str(error).splitlines()[0]}") from error
+    needs = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if dtype is not None and (folder / "config.json").is_file():
+        needs = weight_bytes(load_config(folder), dtype)
+    free = free_memory(where)
+    if free is not None and needs > free:
+        raise ValueError(
+            f"the weights in {folder} need {needs / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {where}: "
+            "try --dtype bfloat16 or another --device"
+        )
+
+
 def check_room(pipe: Pipeline, request: Any) -> None:
     """ValueError for a picture so large that not even its pages could be laid out."""
     size = output_size(pipe, request)
@@ -253,6 +274,10 @@ def check_cost(pipe: Pipeline, prepared: Sequence[Prepared]) -> None:
     widest = 4 * rows * (8 * config.d_model + 6 * config.d_ff + 4 * config.n_layers * config.d_model)
     if 2 * config.parameters * rows * settings.steps < QUICK_FLOPS and (free is None or widest < free // 4):
         return
+    more = 1.0
+    if isinstance(settings, ImageSettings) and settings.steps > QUICK_STEPS:  # the estimate itself shall not take long
+        more = settings.steps / QUICK_STEPS
+        settings = dataclasses.replace(settings, steps=QUICK_STEPS)
     cost = sampling_cost(config, guided, settings, pipe.model.dtype)
     if free is not None and cost.working_bytes > free:
         needs, has = cost.working_bytes / 1e9, free / 1e9
@@ -260,9 +285,9 @@ def check_cost(pipe: Pipeline, prepared: Sequence[Prepared]) -> None:
             f"this run needs about {needs:.1f} GB besides the weights, {has:.1f} GB are free: "
             "try a smaller --height and --width, fewer pictures (--n), --cache none or --dtype bfloat16"
         )
-    seconds = expected_seconds(cost, measure_speed(device, pipe.model.dtype))
+    seconds = more * expected_seconds(cost, measure_speed(device, pipe.model.dtype))
     if seconds > LONG:
-        note(f"this will take about {seconds / 60:.0f} minutes on this machine ({cost.flops / 1e12:,.0f} TFLOP)")
+        note(f"this will take about {seconds / 60:.0f} minutes on this machine ({more * cost.flops / 1e12:,.0f} TFLOP)")
 
 
 def _too_large(height: int, width: int, needs: float, free: int, instead: str) -> ValueError:
