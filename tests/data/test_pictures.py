@@ -64,7 +64,7 @@ def test_touches_nothing_outside_a_stickers_box():
     background = Background(colours=("blue",))
     sticker = Sticker(concept="fox", style="noto", place="right", dx=1, dy=-1)
     top, left, size = box(sticker)
-    assert (top, left, size) == (38, 82, 48)
+    assert (top, left, size) == (39, 81, 48)
     drawn = draw(Scene(background=background, stickers=(sticker,)))
     outside = np.ones((128, 128), bool)
     outside[top : top + size, left : left + size] = False
