@@ -28,11 +28,11 @@ def test_flags_become_settings(ran: list[Any], random_checkpoint: Path, monkeypa
     monkeypatch.setenv("DIMOO_API_KEYS", "two, three,")
     app = App()
     app.command(serve)
-    words = f"serve {random_checkpoint} --api-key one --port 8111 --max-batch 3 --no-web --no-metadata --device cpu"
+    words = f"serve {random_checkpoint} --api-key first --port 8111 --max-batch 3 --no-web --no-metadata --device cpu"
     app([*words.split(), "--check", "os.path:join", "--alias", "gpt-image-2"], result_action="return_value")
     settings = ran[0].service.settings
-    assert settings.keys == ("one", "two", "three")
-    assert "one" not in repr(settings)
+    assert settings.keys == ("first", "two", "three")
+    assert "first" not in repr(settings)
     assert (settings.limits.batch, settings.web, settings.metadata) == (3, False, False)
     assert settings.aliases == ("gpt-image-2",)
     assert (ran[0].config.host, ran[0].config.port) == ("127.0.0.1", 8111)
