@@ -141,7 +141,7 @@ def whiten_latents(vq: VQModel, pictures: Pictures) -> None:
 
 def shipped(vq: VQModel, average: dict[str, Tensor]) -> VQModel:
     """A float32 copy of the network with the averaged weights and the present codebook."""
-    copy: VQModel = VQModel.from_config(vq.config)
+    copy: VQModel = VQModel.from_config({k: v for k, v in vq.config.items() if k != "_name_or_path"})
     weights = {name: value.detach().clone() for name, value in vq.state_dict().items()}
     copy.load_state_dict({**weights, **average})
     return copy.eval()
