@@ -67,10 +67,10 @@ def test_labels_follow_the_scene():
 
 
 def test_training_learns_saves_and_loads(tmp_path):
-    run = trainer.RecogniserTraining(steps=3, batch=4, pool=4)
-    trained = trainer.train_recogniser(
-        run, draw, concepts=CONCEPTS, styles=STYLES, round_trip=lambda pictures: pictures // 2
-    )
+    names = {"concepts": CONCEPTS, "styles": STYLES}
+    pool = trainer.make_pool(3, draw, lambda pictures: pictures // 2, **names)
+    assert np.array_equal(pool.pictures[3:], pool.pictures[:3] // 2)
+    trained = trainer.train_recogniser(trainer.RecogniserTraining(steps=2, batch=4), pool, **names)
     trained.net.eval()
     trained.save(tmp_path / "judge.safetensors")
     loaded = Recogniser.load(tmp_path / "judge.safetensors")

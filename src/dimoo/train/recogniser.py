@@ -1,10 +1,11 @@
 """Train the judge's recogniser on scenes the renderer drew, as they are, damaged, and after VQ round trips.
 
-In: a renderer (scene -> uint8 (128, 128, 3)) and, later, a round trip of pictures. Out: a `Recogniser`.
+In: a renderer (scene -> uint8 (128, 128, 3)) and a round trip of pictures. Out: a `Recogniser`.
 
-One step: a batch of fresh scenes from training and evaluation splits alike (the judge must know held-out drawings
-too; seeds start at 2**32, so no scene of an evaluation occurs), part of it replaced by pictures of a pool of round
-trips, each shifted by a few pixels and some blurred, noised or tinted; cross-entropies of size, concept and style.
+1. A pool of scenes from training and evaluation splits alike (the judge must know held-out drawings too; seeds start
+   at 2**32, so no scene of an evaluation occurs), each as drawn and, where there is a tokenizer, after a round trip.
+2. One step: a batch of the pool, shifted by a few pixels, some blurred, tinted and noised; cross-entropies of size,
+   concept and style.
 
 Shape legend: B pictures, S = 9 places.
 """
@@ -32,17 +33,15 @@ FIRST_SEED = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class RecogniserTraining:
-    """The run. `tripped` is the share of a batch taken from the pool of round trips, where there is one."""
+    """The run. `damaged` is the share of pictures blurred, tinted and noised."""
 
-    steps: int = 3000
-    batch: int = 64
+    steps: int = 2000
+    batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     smoothing: float = 0.02
-    tripped: float = 0.5
-    pool: int = 12_000
-    damaged: float = 0.4
-    shift: int = 3
+    damaged: float = 0.25
+    shift: int = 2
     seed: int = 0
 
 
@@ -92,17 +91,31 @@ def examples(scenes: Sequence[Scene], render: Renderer, *, concepts: Sequence[st
     )
 
 
+def make_pool(
+    count: int, render: Renderer, round_trip: RoundTrip | None, *, concepts: Sequence[str], styles: Sequence[str]
+) -> Examples:
+    """`count` scenes as drawn, followed by the same scenes after a round trip where there is one."""
+    drawn = examples(draw_scenes(FIRST_SEED, count), render, concepts=concepts, styles=styles)
+    if round_trip is None:
+        return drawn
+    return Examples(
+        pictures=np.concatenate([drawn.pictures, round_trip(drawn.pictures)]),
+        labels=np.concatenate([drawn.labels, drawn.labels]),
+    )
+
+
 def damage(pixels: Tensor, *, shift: int, share: float, random: torch.Generator) -> Tensor:
-    """Shift (B, 3, H, W) by up to `shift` px; blur, tint and noise a share of the pictures."""
+    """Shift (B, 3, H, W) by up to `shift` px; blur, tint and noise the first `share` of the pictures."""
     height, width = pixels.shape[2:]
     top, left = torch.randint(0, 2 * shift + 1, (2,), generator=random).tolist()
-    pixels = F.pad(pixels, (shift,) * 4, mode="replicate")[:, :, top : top + height, left : left + width]
-    hurt = (torch.rand(len(pixels), 1, 1, 1, generator=random) < share).float()
-    strength = torch.rand(len(pixels), 1, 1, 1, generator=random) * hurt
-    blurred = F.avg_pool2d(F.pad(pixels, (2,) * 4, mode="replicate"), 5, stride=1)
-    tint = (torch.rand(len(pixels), 3, 1, 1, generator=random) - 0.5) * 0.1
-    noise = torch.randn(pixels.shape, generator=random) * 0.05
-    return (torch.lerp(pixels, blurred, strength) + hurt * (tint + noise * (1 - strength))).clamp(0, 1)
+    moved = F.pad(pixels, (shift,) * 4, mode="replicate")[:, :, top : top + height, left : left + width]
+    whole, hurt = moved[round(len(moved) * share) :], moved[: round(len(moved) * share)]
+    strength = torch.rand(len(hurt), 1, 1, 1, generator=random)
+    blurred = F.avg_pool2d(F.pad(hurt, (2,) * 4, mode="replicate"), 5, stride=1)
+    tint = (torch.rand(len(hurt), 3, 1, 1, generator=random) - 0.5) * 0.1
+    noise = torch.randn(hurt.shape, generator=random) * 0.05
+    hurt = (torch.lerp(hurt, blurred, strength) + tint + noise * (1 - strength)).clamp(0, 1)
+    return torch.cat([hurt, whole])
 
 
 def loss_of(logits: Logits, labels_BS3: Tensor, *, smoothing: float) -> Tensor:
@@ -121,43 +134,28 @@ def loss_of(logits: Logits, labels_BS3: Tensor, *, smoothing: float) -> Tensor:
 
 def train_recogniser(
     run: RecogniserTraining,
-    render: Renderer,
+    pool: Examples,
     *,
     concepts: Sequence[str],
     styles: Sequence[str],
-    round_trip: RoundTrip | None = None,
     begin: Recogniser | None = None,
 ) -> Recogniser:
-    """Train from scratch, or go on from `begin`; AdamW with a one-cycle rate."""
+    """Train from scratch, or go on from `begin`; AdamW with a warm-up and a cosine."""
     torch.manual_seed(run.seed)
     random = torch.Generator().manual_seed(run.seed)
     net = begin.net if begin else PlaceNet(concepts=len(concepts), styles=len(styles))
     net.train()
-    first = FIRST_SEED + run.seed * 2**28
-    pool = None
-    if round_trip is not None:
-        whole = examples(draw_scenes(first, run.pool), render, concepts=concepts, styles=styles)
-        pool = Examples(pictures=round_trip(whole.pictures), labels=whole.labels)
-        logger.info("pool of %d round trips made", run.pool)
-    fresh_count = run.batch if pool is None else run.batch - round(run.batch * run.tripped)
     optimizer = torch.optim.AdamW(net.parameters(), lr=run.learning_rate, weight_decay=run.weight_decay, fused=True)
     for step in range(run.steps):
         warm = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = run.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / run.steps))
-        scenes = draw_scenes(first + run.pool + step * fresh_count, fresh_count)
-        batch = examples(scenes, render, concepts=concepts, styles=styles)
-        if pool is not None:
-            chosen = torch.randint(len(pool.labels), (run.batch - fresh_count,), generator=random).numpy()
-            batch = Examples(
-                pictures=np.concatenate([batch.pictures, pool.pictures[chosen]]),
-                labels=np.concatenate([batch.labels, pool.labels[chosen]]),
-            )
-        pixels = torch.from_numpy(batch.pictures).permute(0, 3, 1, 2).float() / 255
+        chosen = torch.randint(len(pool.labels), (run.batch,), generator=random).numpy()
+        pixels = torch.from_numpy(pool.pictures[chosen]).permute(0, 3, 1, 2).float() / 255
         pixels = damage(pixels, shift=run.shift, share=run.damaged, random=random)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(pixels)
-        loss = loss_of(logits, torch.from_numpy(batch.labels), smoothing=run.smoothing)
+        loss = loss_of(logits, torch.from_numpy(pool.labels[chosen]), smoothing=run.smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
