@@ -147,9 +147,12 @@ def load(
 ) -> Pipeline:
     """A checkpoint folder, a hub id, or (None) the small model that ships with the package.
 
-    `device` auto takes CUDA, MPS or an NPU where there is one; `dtype` None keeps the stored one, but float32 on a
-    CPU. `tile`: let the VQ model work in tiles of so many pixels. ValueError for a folder that is no checkpoint.
+    `device` auto takes CUDA, MPS or an NPU where there is one; `dtype` None keeps the stored one, but float32 for the
+    small model on a CPU. `tile`: let the VQ model work in tiles of so many pixels. ValueError for a folder that is no
+    checkpoint.
     """
+    if path_or_id is None and not (SHIPPED / "config.json").is_file():
+        raise ValueError("no small model is shipped yet: give a checkpoint folder or a hub id")
     folder = SHIPPED if path_or_id is None else find(path_or_id)
     where = pick_device(device)
     if dtype is None and where.type == "cpu" and path_or_id is None:

@@ -92,3 +92,9 @@ def rebuild(golden: Path, folder: Path) -> Path:
     shapes = {name: tuple(value.shape) for name, value in vq.state_dict().items()}
     save_file(vq_weights(shapes, seed), folder / "vqvae" / "diffusion_pytorch_model.safetensors")
     return folder
+
+
+if __name__ == "__main__":  # python tests/parity/parity_weights.py FOLDER: for `dimoo parity FOLDER`
+    import sys
+
+    print(rebuild(Path(__file__).parent / "official-a", Path(sys.argv[1])))

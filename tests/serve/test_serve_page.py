@@ -224,7 +224,7 @@ def test_settings_can_be_used_again(page: Any) -> None:
     gallery.get_by_role("button", name="Use these settings again").click()
     panel = page.get_by_role("tabpanel").filter(visible=True)
     until(lambda: panel.get_by_label("What shall be drawn?").input_value() == "a green house", 30)
-    assert panel.get_by_label("Seed", exact=True).input_value() == seed
+    until(lambda: panel.get_by_label("Seed", exact=True).input_value() == seed, 30)
     assert not panel.get_by_label("A new seed each time").is_checked()
 
 
