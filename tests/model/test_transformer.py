@@ -172,7 +172,7 @@ def test_attention_page_by_page(shapes: list[tuple[int, int]], groups: int) -> N
 
 def test_a_model_that_has_sampled_can_train() -> None:
     """The rotary table is kept between calls: one made in inference mode must still serve a backward pass."""
-    # Broken to try it: the table given back whole, without indexing by position, and no inference_mode(False) around it.
+    # Broken to try it: no inference_mode(False) around the table, and the table used as it is, not by positions.
     rotary_table.cache_clear()
     model = small_model().requires_grad_(True)
     ids_T, packing = pack([torch.tensor(words(5, 1))])

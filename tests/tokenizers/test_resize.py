@@ -55,7 +55,7 @@ def test_no_bucket() -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
 def test_the_nearest_bucket_loses_least(height: int, width: int) -> None:
-    # Broken to try it: the nearest aspect ratio by difference; the first of equals.
+    # Broken to try it: the nearest aspect ratio by difference.
     def kept(size: list[int]) -> float:
         across, down = size[0] / width, size[1] / height
         return min(across, down) / max(across, down)
@@ -63,6 +63,11 @@ def test_the_nearest_bucket_loses_least(height: int, width: int) -> None:
     best = max(kept(size) for size in GOLDEN["256"])
     expected = max(size for size in GOLDEN["256"] if kept(size) == best)
     assert list(nearest_bucket(height, width, buckets(256)))[::-1] == expected
+
+
+def test_among_equal_buckets_the_wider() -> None:
+    # Broken to try it: the first of equals. (No two of the authors' buckets are ever equal.)
+    assert nearest_bucket(6, 6, ((4, 2), (2, 4))) == nearest_bucket(6, 6, ((2, 4), (4, 2))) == (2, 4)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
