@@ -132,6 +132,15 @@ def test_a_partial_step_sees_what_it_changed_and_keeps_the_rest() -> None:
         assert moved == [2, 5]
 
 
+def test_a_cache_may_be_filled_again() -> None:
+    (ids_T, packing), cache = pack([page(8, 1)]), Cache()
+    MODEL(ids_T, packing, cache=cache)
+    MODEL(ids_T.flip(0), packing, cache=cache)
+    fresh = Cache()
+    MODEL(ids_T.flip(0), packing, cache=fresh)
+    assert len(cache.keys) == 3 and all(map(torch.equal, cache.keys + cache.values, fresh.keys + fresh.values))
+
+
 def test_a_partial_step_needs_a_filled_cache() -> None:
     ids_T, packing = pack([page(4, 1)])
     with pytest.raises(AssertionError, match="filled cache"):
