@@ -3,8 +3,9 @@
 What: 0.6 M parameters that name concept, style and size in each of nine places; trained on scenes as drawn and, when
 `--vq` names a tokenizer, after its round trip. Prints its accuracy on real scenes and on round trips: the ceiling of
 every score of the judge. With `--steps 0` it only measures.
-Command: `python recipes/stickers_recogniser.py --vq src/dimoo/assets/small/vqvae`
-Hardware: two CPU cores with bf16 (Zen 4).
+Command: `python recipes/stickers_recogniser.py --vq src/dimoo/assets/small/vqvae --steps 1600 --scenes 400`
+Hardware and hours: one CPU core with bf16 (Zen 4), ten minutes, two of them for the pool.
+Score to expect: stickers with concept and style right .99 on real scenes, .98 on round trips.
 """
 
 import argparse
