@@ -40,6 +40,7 @@ from dimoo.train.checkpoints import continue_from, export, resume
 from dimoo.train.config import TrainSettings
 from dimoo.train.look import answer, held_out_losses, save_grid
 from dimoo.train.metrics import Journal
+from dimoo.train.team import Team
 from dimoo.train.trainer import Example, Stream, train
 from dimoo.vocab import Vocab
 
@@ -77,14 +78,16 @@ def main() -> None:
         "--decay-start", type=int, default=None, help="step at which a linear decay to --steps starts"
     )
     arguments.add_argument("--matrices", choices=("adamw", "muon"), default=TrainSettings.matrices)
+    arguments.add_argument("--muon-scale", type=float, default=TrainSettings.muon_scale)
     arguments.add_argument("--width", type=int, default=256)
     arguments.add_argument("--layers", type=int, default=8)
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--tensorboard", action="store_true")
     given = arguments.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(given.threads)
+    team = Team.join()
+    logging.basicConfig(level=logging.INFO if team.leads else logging.WARNING, format="%(asctime)s %(message)s")
+    torch.set_num_threads(max(1, given.threads // team.size))
     if given.command == "prepare":
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
@@ -96,6 +99,7 @@ def main() -> None:
             minutes=given.minutes,
             learning_rate=given.learning_rate,
             matrices=given.matrices,
+            muon_scale=given.muon_scale,
             decay="constant" if given.decay_start is None else "linear",
             decay_start=given.decay_start or 0,
         )

@@ -23,7 +23,8 @@ class TrainSettings:
       over all hidden positions of the step (the authors' is the plain mean, weight 1); an answer is a few ids and a
       picture some forty, so without it questions would hardly count.
     - `matrices`: what moves the blocks' matrices; embedding, head and norms always have AdamW. Muon [Jordan 2024] makes
-      the momentum orthogonal first, its steps scaled to be as large as AdamW's [Liu 2025, arXiv 2502.16982].
+      the momentum orthogonal first, its steps scaled to be as large as AdamW's [Liu 2025, arXiv 2502.16982], times
+      `muon_scale`.
     - `dtype` of the matrix products; `fuse` compiles the kernels between them, which takes half a minute at the start.
     - `average_decay`: of the moving average of the weights, which is what ships.
     """
@@ -43,6 +44,7 @@ class TrainSettings:
     ratio: Schedule = "cosine"
     text_weight: float = 5.0
     matrices: Matrices = "adamw"
+    muon_scale: float = 1.0
     dtype: Dtype = "bfloat16"
     fuse: bool = True
     seed: int = 0

@@ -52,7 +52,7 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
         made.append(
             torch.optim.Muon(
                 blocks,
-                lr=settings.learning_rate,
+                lr=settings.learning_rate * settings.muon_scale,
                 weight_decay=settings.weight_decay,
                 momentum=settings.betas[1],
                 adjust_lr_fn="match_rms_adamw",

@@ -34,6 +34,7 @@ from dimoo.train.checkpoints import Run, save
 from dimoo.train.config import Dtype, TrainSettings, learning_rate_at
 from dimoo.train.forward import hidden_states
 from dimoo.train.metrics import Journal, Meter, ratio_bucket
+from dimoo.train.team import Team
 from dimoo.vocab import Vocab
 
 log = logging.getLogger(__name__)
@@ -60,24 +61,27 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
     held-out losses, an export) and returns what is to be written down.
     """
     batches = stream(run.stream)
-    meter = Meter()
+    team, meter = Team.join(), Meter()
+    parameters = list(run.model.parameters())
     begun = logged = saved = looked = time.monotonic()
     while run.step < settings.steps:
-        for optimizer in run.optimizers:
+        for optimizer, scale in zip(run.optimizers, (1.0, settings.muon_scale), strict=False):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(run.step, settings)
+                group["lr"] = learning_rate_at(run.step, settings) * scale
         for part in range(settings.accumulate):
             examples, after = next(batches)
             seed = (settings.seed * 1_000_003 + run.step) * 64 + part
-            hidden = hide(examples, torch.Generator().manual_seed(seed), ratio=settings.ratio)
+            hidden = hide(examples, torch.Generator().manual_seed(seed), ratio=settings.ratio, team=team)
             loss, losses_M = hidden_loss(
                 run.model, hidden, text_weight=settings.text_weight, dtype=DTYPES[settings.dtype], fuse=settings.fuse
             )
             (loss / settings.accumulate).backward()
-            note(meter, hidden, losses_M, loss)
+            note(meter, hidden, losses_M, loss, members=team.size)
             run.pages += len(examples)
-        norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip, foreach=True)
+        over = settings.minutes is not None and time.monotonic() - begun > 60 * settings.minutes
+        over = team.sum_gradients(parameters, pages=len(examples), stop=over and team.leads)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip, foreach=True)
         if not bool(torch.isfinite(norm)):
             raise RuntimeError(f"the gradient is not finite at step {run.step}; the last state on disk is sound")
         for optimizer in run.optimizers:
@@ -87,17 +91,17 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
         run.step, run.stream = run.step + 1, after
 
         now = time.monotonic()
-        over = settings.minutes is not None and now - begun > 60 * settings.minutes
         last = over or run.step >= settings.steps
-        if last or now - logged > settings.log_seconds:
-            journal.write(run.step, meter.read(now - logged) | {"pages": run.pages})
-            logged = now
-        if last or now - saved > settings.save_seconds:
-            save(run, folder)
-            saved = time.monotonic()
-        if last or now - looked > settings.look_seconds:
-            journal.write(run.step, look(run.average.model, run.step))
-            logged = looked = time.monotonic()
+        if team.leads:
+            if last or now - logged > settings.log_seconds:
+                journal.write(run.step, meter.read(now - logged) | {"pages": run.pages})
+                logged = now
+            if last or now - saved > settings.save_seconds:
+                save(run, folder)
+                saved = time.monotonic()
+            if last or now - looked > settings.look_seconds:
+                journal.write(run.step, look(run.average.model, run.step))
+                logged = looked = time.monotonic()
         if last:
             break
     return run
@@ -105,7 +109,8 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hidden:
-    """A batch with positions hidden: ids (T), packing, the hidden rows, and what stood there (M)."""
+    """This process's share of a batch with positions hidden: ids (T), packing, the hidden rows, and what stood there
+    (M); and how many image codes and text ids are hidden in the whole batch."""
 
     ids_T: Tensor
     packing: Packing
@@ -114,12 +119,27 @@ class Hidden:
     ratios: tuple[float, ...]
     tasks: tuple[str, ...]
     vocab: Vocab
+    hidden_codes: int
+    hidden_text: int
 
 
-def hide(examples: Sequence[Example], generator: torch.Generator, *, ratio: Schedule = "cosine") -> Hidden:
-    """Hide positions of every page and pack the pages, the shortest first, so that equal lengths stand together."""
+def hide(
+    examples: Sequence[Example], generator: torch.Generator, *, ratio: Schedule = "cosine", team: Team | None = None
+) -> Hidden:
+    """Hide positions of every page and pack the pages, the shortest first, so that equal lengths stand together.
+
+    Of a batch that a team shares, the pages of this process; all are hidden all the same, so that the lot falls alike.
+    """
+    team = team or Team()
     examples = sorted(examples, key=lambda example: len(example.page))
     corrupted = [corrupt(example.page, generator, schedule=ratio) for example in examples]
+    vocab = examples[0].page.vocab
+    codes = [
+        int((example.page.ids[hidden] >= vocab.image_offset).sum())
+        for example, (_, hidden, _) in zip(examples, corrupted, strict=True)
+    ]
+    total = sum(int(hidden.sum()) for _, hidden, _ in corrupted)
+    examples, corrupted = examples[team.rank :: team.size], corrupted[team.rank :: team.size]
     ids_T, packing = pack([ids for ids, _, _ in corrupted])
     counts = tuple(int(hidden.sum()) for _, hidden, _ in corrupted)
     index_M = torch.cat([hidden for _, hidden, _ in corrupted]).nonzero().flatten()
@@ -131,7 +151,9 @@ def hide(examples: Sequence[Example], generator: torch.Generator, *, ratio: Sche
         targets_M=targets_M,
         ratios=tuple(share for _, _, share in corrupted),
         tasks=tuple(example.task for example in examples),
-        vocab=examples[0].page.vocab,
+        vocab=vocab,
+        hidden_codes=sum(codes),
+        hidden_text=total - sum(codes),
     )
 
 
@@ -145,6 +167,7 @@ def hidden_loss(
 ) -> tuple[Tensor, Tensor]:
     """The weighted mean (scalar), and the cross-entropy (M, float32, detached) of every hidden position.
 
+    Of a shared batch this process's part of the mean: the parts sum up to it.
     An image code competes with image codes only, a text id with text ids only: the samplers never ask for others.
     """
     states_MD = hidden_states(model, hidden.ids_T, hidden.packing, hidden.rows, dtype=dtype, fuse=fuse)
@@ -152,22 +175,26 @@ def hidden_loss(
     offset, size = hidden.vocab.image_offset, hidden.vocab.size
     code_M = hidden.targets_M >= offset
     losses_M = torch.zeros(len(hidden.targets_M))
-    total, weight = torch.zeros(()), 0.0
+    total = torch.zeros(())
+    weight = hidden.hidden_codes + text_weight * hidden.hidden_text
     for where_M, start, stop, share in ((code_M, offset, size, 1.0), (~code_M, 0, offset, text_weight)):
         if not bool(where_M.any()):
             continue
         logits_MV = F.linear(states_MD[where_M], head_VD[start:stop])
         part = F.cross_entropy(logits_MV.float(), hidden.targets_M[where_M] - start, reduction="none")
         losses_M[where_M] = part.detach()
-        total, weight = total + share * part.sum(), weight + share * len(part)
+        total = total + share * part.sum()
     return total / weight, losses_M
 
 
-def note(meter: Meter, hidden: Hidden, losses_M: Tensor, loss: Tensor) -> None:
-    """Add a batch's losses to the meter: by task, and of pictures drawn from words by how much was hidden."""
-    meter.add("loss", float(loss.detach()))
-    meter.count("pages", len(hidden.tasks))
-    meter.count("ids", hidden.packing.total)
+def note(meter: Meter, hidden: Hidden, losses_M: Tensor, loss: Tensor, *, members: int = 1) -> None:
+    """Add a batch's losses to the meter: by task, and of pictures drawn from words by how much was hidden.
+
+    Of a team's batch only this member's share is seen; the others are taken to be like it.
+    """
+    meter.add("loss", float(loss.detach()) * members)
+    meter.count("pages", len(hidden.tasks) * members)
+    meter.count("ids", hidden.packing.total * members)
     sums = [float(part.sum()) for part in losses_M.split(list(hidden.rows.counts))]
     for task, ratio, total, count in zip(hidden.tasks, hidden.ratios, sums, hidden.rows.counts, strict=True):
         meter.add(f"loss/{task}", total, count)
