@@ -11,6 +11,7 @@ Input pictures are recorded by file name and SHA-256, and checked when a request
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -164,11 +165,13 @@ def record(
         "steps": result.steps,
         "seconds": round(result.seconds, 3),
         **(extra or {}),
-        "versions": versions(),
+        "versions": dict(versions()),
     }
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Of what a picture depends on; looked up once, because looking takes milliseconds."""
     found = {"python": platform.python_version()}
     for name in VERSIONS:
         try:

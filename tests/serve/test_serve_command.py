@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 
+from dimoo.cli import main
 from dimoo.serve.app import Server
 from dimoo.serve.command import find_check, serve
 
@@ -37,6 +38,14 @@ def test_flags_become_settings(ran: list[Any], random_checkpoint: Path, monkeypa
     assert settings.aliases == ("gpt-image-2",)
     assert (ran[0].config.host, ran[0].config.port) == ("127.0.0.1", 8111)
     ran[0].service.expect_model("gpt-image-2")
+
+
+def test_help_offers_no_flags_that_empty_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    assert "--api-key" in shown
+    assert "--empty" not in shown
+    assert "()" not in shown
 
 
 @pytest.mark.parametrize("place", ["nothing", "os.path", "os.path:nothing", "no.such.module:f", "os:sep"])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from dimoo.commands.options import WHERE, Where
+
+Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]  # a flag for each
 
 
 def serve(
@@ -17,9 +21,9 @@ def serve(
     where: Where = WHERE,
     host: str = "127.0.0.1",
     port: int = 8000,
-    api_key: tuple[str, ...] = (),
-    alias: tuple[str, ...] = (),
-    allow_remote: tuple[str, ...] = (),
+    api_key: Several = (),
+    alias: Several = (),
+    allow_remote: Several = (),
     check: str | None = None,
     max_batch: int | None = None,
     max_waiting: int = 64,
@@ -40,6 +44,8 @@ def serve(
         A checkpoint folder or a hub id; without it, the small model that ships with the package.
     host
         The address to listen on. The default is this machine only; before opening it to others, set a key.
+    port
+        The port to listen on.
     api_key
         A key that clients must send as a bearer token, and the page's visitors as password; several may be given.
         Better in the environment: DIMOO_API_KEYS, separated by commas.
@@ -57,6 +63,8 @@ def serve(
         The most steps that a request may ask for.
     max_pixels
         The most pixels of a drawn picture; without it, four times the checkpoint's own.
+    max_body_mb
+        The most megabytes of a request, its pictures included.
     time_limit
         Seconds from a request's arrival to its answer.
     grace

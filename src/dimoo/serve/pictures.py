@@ -23,6 +23,7 @@ from dimoo.serve.errors import ApiError, invalid, too_large
 from dimoo.tokenizers.resize import open_picture
 
 READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+PNG_LEVEL = 3  # two thirds of the time of 6, which is Pillow's own, for files 4 % larger
 OutputFormat = Literal["png", "webp", "jpeg"]
 Polarity = Literal["auto", "transparent", "white", "black"]
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+/-]*)(?:;[\w-]+=[\w.-]+)*(?P<base64>;base64)?,", re.ASCII)
@@ -136,7 +137,7 @@ def encode_picture(
         info = PngImagePlugin.PngInfo()
         for key, value in (text or {}).items():
             info.add_itxt(key, value)
-        options = {"pnginfo": info}
+        options = {"pnginfo": info, "compress_level": PNG_LEVEL}
     elif text:
         exif = Image.Exif()
         lines = "\n".join(value if key == "parameters" else f"{key}: {value}" for key, value in text.items())
