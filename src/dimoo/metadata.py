@@ -29,7 +29,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dimoo.pipeline import Result
-from dimoo.sampling.policies import DualCache, MLCache, NoCache, RevealAware
+from dimoo.sampling import presets
+from dimoo.sampling.policies import DualCache, MLCache, NoCache, Reuse, RevealAware
 from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Defaults, Picture, PictureOptions, Task, TextOptions
 from dimoo.tasks.edit import Edit
@@ -54,7 +55,12 @@ POLICIES: dict[str, type[Any]] = {
     "reveal_aware": RevealAware,
     "dual": DualCache,
 }
-PARTS: dict[str, type[Any]] = {"picture_options": PictureOptions, "text_options": TextOptions, "message": Message}
+PARTS: dict[str, type[Any]] = {
+    "picture_options": PictureOptions,
+    "text_options": TextOptions,
+    "message": Message,
+    "reuse": Reuse,
+}
 VERSIONS = ("dimoo", "torch", "diffusers", "transformers", "tokenizers", "pillow")
 
 
@@ -129,7 +135,7 @@ def resolved(request: Task, defaults: Defaults) -> Task:
         return dataclasses.replace(request, options=_resolved_text(request.options, defaults))
     if not isinstance(request, TextToImage | Edit | Inpaint | Outpaint):
         return request
-    settings = request.options.settings(defaults)
+    settings = request.options.settings(defaults, presets.EDIT if isinstance(request, Edit) else presets.PICTURE)
     scale, image = defaults.cfg_scale, request.options.cfg_img
     if isinstance(request, Edit):
         scale, image = defaults.edit_cfg_scale, defaults.edit_cfg_img if image is None else image
@@ -139,6 +145,10 @@ def resolved(request: Task, defaults: Defaults) -> Task:
         noise=settings.noise,
         cfg_scale=scale if request.options.cfg_scale is None else request.options.cfg_scale,
         cfg_img=image,
+        entropy_bound=settings.entropy_bound,
+        policy=settings.policy,
+        reuse=settings.reuse,
+        preset=None,
     )
     request = dataclasses.replace(request, options=options)
     if isinstance(request, TextToImage):
@@ -344,6 +354,9 @@ def _resolved_text(options: TextOptions, defaults: Defaults) -> TextOptions:
         answer_length=options.length(defaults),
         block_length=settings.block_length,
         steps=settings.steps,
+        threshold=settings.threshold,
+        policy=settings.policy,
+        preset=None,
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dimoo.model.checkpoint import find, load_model
+from dimoo.model.quantise import Quantisation
 from dimoo.model.transformer import Transformer
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import Step, fill_image
@@ -144,12 +145,14 @@ def load(
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     tile: int | None = None,
+    quantise: Quantisation | None = None,
+    compile: bool = False,
 ) -> Pipeline:
     """A checkpoint folder, a hub id, or (None) the small model that ships with the package.
 
     `device` auto takes CUDA, MPS or an NPU where there is one; `dtype` None keeps the stored one, but float32 for the
-    small model on a CPU. `tile`: let the VQ model work in tiles of so many pixels. ValueError for a folder that is no
-    checkpoint.
+    small model on a CPU. `tile`: let the VQ model work in tiles of so many pixels. `quantise`: the blocks' matrices in
+    eight bits (`model/quantise.py`). `compile`: compile the blocks. ValueError for a folder that is no checkpoint.
     """
     if path_or_id is None and not (SHIPPED / "config.json").is_file():
         raise ValueError("no small model is shipped yet: give a checkpoint folder or a hub id")
@@ -161,7 +164,9 @@ def load(
     text = TextTokenizer.load(folder)
     if wrong := text.check(vocab):
         raise ValueError(f"{folder}: {wrong[0]}")
-    model = load_model(folder, device=where, dtype=dtype)
+    model = load_model(folder, device=where, dtype=dtype, quantise=quantise)
+    if compile:
+        model.compile_blocks()
     if model.config.vocab_size != vocab.size:
         raise ValueError(f"{folder}: the model has {model.config.vocab_size} ids, the vocabulary {vocab.size}")
     image = ImageTokenizer.load(folder, device=where, tile=tile)

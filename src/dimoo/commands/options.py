@@ -14,9 +14,12 @@ from cyclopts import Parameter
 
 Flag = Parameter(negative="", show_default=False)
 Dtype = Literal["float32", "bfloat16", "float16"]
+Quantisation = Literal["int8", "int8_dynamic"]
 Noise = Literal["exact", "reference"]
 PictureCache = Literal["none", "ml_cache", "reveal_aware"]
 TextCache = Literal["none", "dual"]
+Order = Literal["confidence", "halton"]
+Preset = Literal["quality", "balanced", "fast"]
 JsonFile = Annotated[Path | None, Parameter(name="--json", help="Write the report to this file, too.")]
 
 
@@ -31,6 +34,10 @@ class Where:
     "cpu, cuda, mps, ...; auto takes the accelerator that there is."
     dtype: Dtype | None = None
     "Of the weights; without it, as they are stored."
+    quantise: Quantisation | None = None
+    "The blocks' weights in eight bits, or the activations as well: half the memory."
+    compile: Annotated[bool, Flag] = False
+    "Let torch compile the blocks: pays on accelerators."
     tile: int | None = None
     "Let the VQ model work in tiles of so many pixels, for pictures that would not fit."
 
@@ -39,6 +46,9 @@ class Where:
 @dataclass(frozen=True, kw_only=True)
 class PictureFlags:
     """How a picture is sampled."""
+
+    preset: Preset | None = None
+    "Ways that were measured: all the work, the same score sooner, or sooner still."
 
     seed: int | None = None
     "Of the noise: the same seed gives the same picture."
@@ -54,6 +64,10 @@ class PictureFlags:
     "Only the k likeliest codes of a cell."
     top_p: float | None = None
     "Only the likeliest codes that together reach this probability."
+    order: Order | None = None
+    "Which cells come first: the surest, or spread evenly."
+    entropy_bound: float | None = None
+    "Let a step fix every cell that is this sure (nats): easy pictures take fewer steps."
     cache: PictureCache | None = None
     "Compute less in most steps: faster, a little worse."
 
@@ -89,6 +103,9 @@ class Saving:
 @dataclass(frozen=True, kw_only=True)
 class AnswerFlags:
     """How an answer is sampled."""
+
+    preset: Preset | None = None
+    "Ways that were measured: all the work, the same score sooner, or sooner still."
 
     seed: int | None = None
     "Of the noise; matters with a temperature above 0."

@@ -84,12 +84,14 @@ def session(where: Where) -> Iterator[Session]:
     """Load what the flags name. ValueError for what is no checkpoint."""
     dtype = None if where.dtype is None else getattr(torch, where.dtype)
     with checkpoint_folder(where.checkpoint) as folder:
-        check_weights(folder, where.device, dtype)
+        check_weights(folder, where.device, torch.int8 if where.quantise else dtype)
         pipe = load(
             None if folder == SHIPPED else folder,
             device=where.device,
             dtype=dtype,
             tile=where.tile,
+            quantise=where.quantise,
+            compile=where.compile,
         )
         yield Session(pipe=pipe, known=Known.load(folder), album=Album())
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dimoo.model.config import ModelConfig
+from dimoo.model.quantise import Quantisation, quantise_linear
 from dimoo.model.transformer import Transformer
 from dimoo.vocab import read_json as read_json
 
@@ -83,8 +84,15 @@ def load_config(folder: Path) -> ModelConfig:
     return ModelConfig.from_json(read_json(file), origin=str(file))
 
 
-def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
-    """The backbone of a checkpoint folder; `dtype` None keeps the stored one.
+def load_model(
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    quantise: Quantisation | None = None,
+) -> Transformer:
+    """The backbone of a checkpoint folder; `dtype` None keeps the stored one. With `quantise` the matrices of the
+    blocks are turned into eight bits one by one as they are read.
 
     Weights are allocated once and filled tensor by tensor, each file being let go in between, so that memory grows
     by little more than the weights. ValueError names what is missing, misshapen or not finite.
@@ -111,6 +119,9 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
             row += source.rows
         assert target is not None, "every parameter has rows"
         _set(model, name, target)
+        layer = model.get_submodule(name.rpartition(".")[0])
+        if quantise is not None and name.startswith("blocks.") and isinstance(layer, torch.nn.Linear):
+            quantise_linear(layer, quantise)
     return model.eval().requires_grad_(False)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
+from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
 
@@ -83,6 +84,14 @@ class Transformer(nn.Module):
             cache.store_hidden(hidden_MD, need if need is not None else rows, packing.total)
         return hidden_MD
 
+    def compile_blocks(self) -> None:
+        """Let torch compile what is done row by row, for any number of rows: pays on accelerators, and on a CPU for
+        long pages; costs a minute at the first steps."""
+        for block in self.blocks:
+            assert isinstance(block, Block), "the backbone is made of blocks"
+            block.enter = torch.compile(block.enter, dynamic=True)  # type: ignore[method-assign]
+            block.leave = torch.compile(block.leave, dynamic=True)  # type: ignore[method-assign]
+
     def logits(self, hidden_MD: Tensor, start: int, stop: int) -> Tensor:
         """Logits (M, stop - start) of the ids start..stop: the rest of the head is never touched."""
         return F.linear(hidden_MD, self.head_weight[start:stop])
@@ -113,24 +122,28 @@ class Block(nn.Module):
         layer: int,
         cache: Cache | None,
     ) -> Tensor:
-        q_MNH, k_MGH, v_MGH = self._project(self.attention_norm(x_MD), rotation, keep)
+        q_MNH, k_MGH, v_MGH = self.enter(x_MD, rotation, keep)
         if cache is not None:
             k_MGH, v_MGH = cache.store(layer, k_MGH, v_MGH, rows)
         if keep is not None:
             x_MD, counts = x_MD[keep.index], keep.counts
-        x_MD = x_MD + self.attention_out(attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths))
+        return self.leave(x_MD, attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths))
+
+    def leave(self, x_MD: Tensor, attended_MD: Tensor) -> Tensor:
+        """What follows attention, row by row."""
+        x_MD = x_MD + self.attention_out(attended_MD)
         gate_MF, up_MF = self.gate_up(self.mlp_norm(x_MD)).chunk(2, dim=-1)
         out: Tensor = x_MD + self.down(F.silu(gate_MF) * up_MF)
         return out
 
-    def _project(
-        self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries (of `keep` rows only, if given), rotated keys, values."""
+    def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What precedes attention, row by row: rotated queries (of `keep` rows only, if given) and keys, values."""
         split = self.heads * self.head_dim
         cos_M1H, sin_M1H = rotation
-        if keep is None:
+        x_MD = self.attention_norm(x_MD)
+        if keep is None or is_quantised(self.qkv):
             q_MD, kv = self.qkv(x_MD).tensor_split([split], dim=-1)
+            q_MD = q_MD if keep is None else q_MD[keep.index]
         else:
             q_MD = F.linear(x_MD[keep.index], self.qkv.weight[:split])
             kv = F.linear(x_MD, self.qkv.weight[split:])

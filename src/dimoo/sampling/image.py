@@ -5,6 +5,9 @@
     3. keep the highest scores, so that min(masked - 1, max(1, floor(N cos(pi/2 (s+1)/T)))) stay masked
     4. until nothing is masked; a fixed cell is never masked again
 
+Other ways: the Halton order instead of the score (`sampling/order.py`), and an entropy bound that lets a step reveal
+more than planned.
+
 In: guided pages, settings, one generator a page. Out: a `Step` after each iteration. Pages are not changed.
 """
 
@@ -19,8 +22,9 @@ from torch import Tensor
 from dimoo.diffusion.schedule import masked_counts
 from dimoo.model.transformer import Transformer
 from dimoo.page.page import Page
-from dimoo.sampling.choose import choose, reveal_highest
+from dimoo.sampling.choose import choose, reveal_bounded_entropy, reveal_highest
 from dimoo.sampling.guidance import Guided
+from dimoo.sampling.order import halton_scores
 from dimoo.sampling.read import Candidates, Reader
 from dimoo.sampling.settings import ImageSettings
 
@@ -61,18 +65,24 @@ def fill_image(
     candidates = Candidates(start=vocab.image_offset, stop=vocab.size)
     reference = settings.noise == "reference" and settings.temperature > 0
     dtype = torch.bfloat16 if reference else torch.float32
-    reader = Reader(model, guided, candidates, settings.policy, dtype)
+    reader = Reader(model, guided, candidates, settings.policy, dtype, reuse=settings.reuse)
 
     ids = [page.ids[page.slots] for page in pages]
     masked = [part == vocab.mask for part in ids]
     plans = [masked_counts(int(part.sum()), settings.steps, settings.schedule) for part in masked]
     revealed = [torch.zeros_like(part) for part in masked]
     scores = [torch.full(part.shape, -torch.inf) for part in masked]
+    ranked = settings.order == "halton"
+    if ranked:
+        scores = [halton_scores(page, generator) for page, generator in zip(pages, generators, strict=True)]
+    clocks = [0] * len(pages)  # how far each page is in its plan
     probability = [torch.ones(part.shape) for part in masked]
     total = max(len(plan) for plan in plans)
     for step in range(total):
         counts = [int(part.sum()) for part in masked]
-        left = [_left(counts[i], plans[i], step, settings.steps) for i in range(len(pages))]
+        if settings.entropy_bound is not None:
+            clocks = [_catch_up(clocks[i], plans[i], counts[i]) for i in range(len(pages))]
+        left = [_left(counts[i], plans[i], clocks[i], settings.steps) for i in range(len(pages))]
         logits = reader.read(
             ids,
             masked,
@@ -97,12 +107,17 @@ def fill_image(
                 top_k=settings.top_k,
                 top_p=settings.top_p,
             )
-            chosen, score = choice.ids_M.cpu() + candidates.start, choice.score_M.cpu()
+            chosen = choice.ids_M.cpu() + candidates.start
+            score = scores[i][where] if ranked else choice.score_M.cpu()
             now = reveal_highest(score, left[i])
+            if settings.entropy_bound is not None:
+                now = now | reveal_bounded_entropy(logits_MV, settings.entropy_bound).cpu()
+            clocks[i] += 1
             guess.append(ids[i].index_copy(0, where, chosen))
             ids[i] = ids[i].index_copy(0, where, torch.where(now, chosen, vocab.mask))
             revealed[i] = torch.zeros_like(masked[i]).index_copy(0, where, now)
-            scores[i] = torch.full_like(scores[i], -torch.inf).index_copy(0, where, score)
+            if not ranked:
+                scores[i] = torch.full_like(scores[i], -torch.inf).index_copy(0, where, score)
             probability[i] = torch.ones_like(probability[i]).index_copy(0, where, choice.probability_M.cpu())
             masked[i] = masked[i] & ~revealed[i]
         yield Step(
@@ -116,6 +131,13 @@ def fill_image(
         )
         if not any(bool(part.any()) for part in masked):
             return
+
+
+def _catch_up(clock: int, plan: list[int], count: int) -> int:
+    """The first place of the plan, from `clock` on, that leaves fewer cells masked than there are."""
+    while clock < len(plan) and plan[clock] >= count > 0:
+        clock += 1
+    return clock
 
 
 def _left(count: int, plan: list[int], step: int, steps: int) -> int:

@@ -6,15 +6,40 @@ A policy is a few frozen numbers; what it decides from is `Seen`, the facts of o
     MLCache      the authors': rows whose largest candidate logit is low (the paper, section 3.3.2)
     RevealAware  rows just revealed, rows about to be, and a small budget of the least certain
     DualCache    text: the block's rows only, prompt and suffix from the block's first step (Fast-dLLM)
+
+Beside it stands `Reuse`, which says how often the contrasts of guidance are computed at all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+
+Kept = Literal["difference", "logits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Contrasts (the unconditional page and its like) are computed at the first `warmup` steps and at every `every`-th
+    step after them. In between either their `logits` are kept, or their `difference` from the conditional page's,
+    which follows what has been revealed since (LazyMAR, arXiv 2503.12450)."""
+
+    every: int = 1
+    warmup: int = 1
+    kept: Kept = "difference"
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.warmup < 1:
+            raise ValueError(f"every and warmup must be at least 1, got {self.every} and {self.warmup}")
+        if self.kept not in get_args(Kept):
+            raise ValueError(f"kept {self.kept!r} is not one of {', '.join(get_args(Kept))}")
+
+    def computes(self, step: int) -> bool:
+        """Whether step `step` computes the contrasts."""
+        return step < self.warmup or (step - self.warmup + 1) % self.every == 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ from dimoo.model.cache import Cache
 from dimoo.model.transformer import Transformer
 from dimoo.page.batch import Packing, Rows
 from dimoo.sampling.guidance import Guided, combine
-from dimoo.sampling.policies import Policy, Seen
+from dimoo.sampling.policies import Policy, Reuse, Seen
 
+ALWAYS = Reuse()
 CHUNK_ROWS = 1024  # rows whose logits exist at a time when only their maximum is wanted
 
 
@@ -37,15 +38,29 @@ class Reader:
     """Holds the packed branches and the cache of one run; `read` is one forward pass for all of them."""
 
     def __init__(
-        self, model: Transformer, guided: Sequence[Guided], candidates: Candidates, policy: Policy, dtype: torch.dtype
+        self,
+        model: Transformer,
+        guided: Sequence[Guided],
+        candidates: Candidates,
+        policy: Policy,
+        dtype: torch.dtype,
+        *,
+        reuse: Reuse = ALWAYS,
     ) -> None:
-        self.model, self.guided, self.candidates, self.policy, self.dtype = model, guided, candidates, policy, dtype
+        self.model, self.guided, self.candidates, self.dtype = model, guided, candidates, dtype
+        self.policy, self.reuse = policy, reuse
         self.branches = [page for one in guided for page in one.branches]
         self.owner = [index for index, one in enumerate(guided) for _ in one.branches]
+        self.contrast = [at > 0 for one in guided for at in range(len(one.branches))]
         self.packing = Packing(tuple(len(page) for page in self.branches))
         self.slots = [page.slots for page in self.branches]
         self.cache: Cache | None = None
         self.max_logit_T: Tensor | None = None
+        self.anchor_TD: Tensor | None = None  # final states of the last step that computed the contrasts
+        self.unread = [
+            torch.zeros(len(slots), dtype=torch.bool) for slots in self.slots
+        ]  # revealed, not computed since
+        self.behind = False  # whether the contrasts missed a refresh
         self.forbidden = torch.tensor(
             [id_ - candidates.start for id_ in candidates.forbidden if candidates.start <= id_ < candidates.stop],
             dtype=torch.int64,
@@ -72,57 +87,81 @@ class Reader:
         need = Rows.of_pages(
             [slots[masked[owner]] for slots, owner in zip(self.slots, self.owner, strict=True)], self.packing
         ).to(self.model.device)
+        contrasts = self.reuse.computes(step)
         full = self.cache is None or self.policy.refresh(step, steps)
-        keep = step + 1 < steps and not self.policy.refresh(step + 1, steps)
-        if full and not keep:
-            self.cache, self.max_logit_T = None, None
-            hidden = self.model(ids_T, self.packing, need=need)
-        else:
-            hidden = self._read_and_keep(ids_T, need, full, keep, masked, revealed, scores, next_counts)
-        return self._guide(hidden, need.counts)
-
-    def _read_and_keep(
-        self,
-        ids_T: Tensor,
-        need: Rows,
-        full: bool,
-        keep: bool,
-        masked: Sequence[Tensor],
-        revealed: Sequence[Tensor],
-        scores: Sequence[Tensor],
-        next_counts: Sequence[int],
-    ) -> Tensor:
-        track = keep and self.policy.wants_max_logit
-        if full:
-            self.cache, rows = Cache(), None
-        else:
-            rows = self._rows(masked, revealed, scores, next_counts)
-        assert self.cache is not None, "a partial step has a cache"
-        wanted = rows if track else _among(need, rows)
-        if rows is None or len(rows):
-            hidden = self.model(ids_T, self.packing, rows=rows, need=wanted, cache=self.cache)
-            if track:
-                self._keep_max_logit(hidden, wanted)
-        assert self.cache.hidden_TD is not None, "a full step stored hidden states"
-        return self.cache.hidden_TD[need.index]
+        keep = step + 1 < steps and not (self.policy.refresh(step + 1, steps) and self.reuse.computes(step + 1))
+        if full and contrasts and not keep:
+            self.cache, self.max_logit_T, self.anchor_TD = None, None, None
+            return self._guide(self.model(ids_T, self.packing, need=need), need.counts)
+        self.unread = [old | revealed[owner] for old, owner in zip(self.unread, self.owner, strict=True)]
+        rows = self._rows(full, contrasts, masked, scores, next_counts)
+        self._compute(ids_T, need, rows, track=keep and self.policy.wants_max_logit)
+        assert self.cache is not None and self.cache.hidden_TD is not None, "a full step stored hidden states"
+        hidden_MD = self.cache.hidden_TD[need.index]
+        if self.reuse.kept == "difference" and not contrasts:
+            assert self.anchor_TD is not None, "contrasts were computed before they are reused"
+            hidden_MD = self._follow(hidden_MD, self.anchor_TD[need.index], need.counts)
+        elif self.reuse.kept == "difference" and self.reuse.every > 1:
+            self.anchor_TD = self.cache.hidden_TD.clone()
+        return self._guide(hidden_MD, need.counts)
 
     def _rows(
-        self, masked: Sequence[Tensor], revealed: Sequence[Tensor], scores: Sequence[Tensor], next_counts: Sequence[int]
-    ) -> Rows:
-        """The policy's rows for each branch."""
+        self,
+        full: bool,
+        contrasts: bool,
+        masked: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        next_counts: Sequence[int],
+    ) -> Rows | None:
+        """The rows to compute, branch by branch; None for all."""
+        if full and contrasts:
+            self.behind = False
+            for part in self.unread:
+                part.zero_()
+            self.cache = Cache()
+            return None
         chosen = []
-        for branch, (slots, owner) in enumerate(zip(self.slots, self.owner, strict=True)):
-            length, start = self.packing.lengths[branch], self.packing.offsets[branch]
-            still, new = torch.zeros(length, dtype=torch.bool), torch.zeros(length, dtype=torch.bool)
-            score = torch.full((length,), -torch.inf)
-            still[slots], new[slots] = masked[owner], revealed[owner]
-            score[slots] = torch.where(masked[owner], scores[owner], -torch.inf)
-            largest = score
-            if self.max_logit_T is not None:
-                largest = self.max_logit_T[start : start + length].cpu()
-            seen = Seen(max_logit=largest, revealed=new, masked=still, score=score, next_count=next_counts[owner])
-            chosen.append(self.policy.rows(seen))
+        for branch, (owner, contrast) in enumerate(zip(self.owner, self.contrast, strict=True)):
+            length = self.packing.lengths[branch]
+            if contrast and not contrasts:
+                chosen.append(torch.zeros(length, dtype=torch.bool))
+                continue
+            if full or (contrast and self.behind):
+                chosen.append(torch.ones(length, dtype=torch.bool))
+            else:
+                chosen.append(self.policy.rows(self._seen(branch, masked[owner], scores[owner], next_counts[owner])))
+            self.unread[branch] = torch.zeros_like(self.unread[branch])
+        self.behind = not contrasts and (full or self.behind)
         return Rows.from_mask(torch.cat(chosen), self.packing).to(self.model.device)
+
+    def _seen(self, branch: int, masked: Tensor, scores: Tensor, next_count: int) -> Seen:
+        length, start, slots = self.packing.lengths[branch], self.packing.offsets[branch], self.slots[branch]
+        still, new = torch.zeros(length, dtype=torch.bool), torch.zeros(length, dtype=torch.bool)
+        score = torch.full((length,), -torch.inf)
+        still[slots], new[slots] = masked, self.unread[branch]
+        score[slots] = torch.where(masked, scores, -torch.inf)
+        largest = score
+        if self.max_logit_T is not None:
+            largest = self.max_logit_T[start : start + length].cpu()
+        return Seen(max_logit=largest, revealed=new, masked=still, score=score, next_count=next_count)
+
+    def _compute(self, ids_T: Tensor, need: Rows, rows: Rows | None, *, track: bool) -> None:
+        """Run the rows and keep what comes out; with `track`, the largest logit of each as well."""
+        if rows is not None and not len(rows):
+            return
+        wanted = rows if track else _among(need, rows)
+        hidden_MD = self.model(ids_T, self.packing, rows=rows, need=wanted, cache=self.cache)
+        if track:
+            self._keep_max_logit(hidden_MD, wanted)
+
+    def _follow(self, hidden_MD: Tensor, anchor_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """Contrasts moved by as much as the conditional page's states have moved: logits are linear in them."""
+        now, then, at = list(hidden_MD.split(counts)), anchor_MD.split(counts), 0
+        for one in self.guided:
+            for branch in range(at + 1, at + len(one.branches)):
+                now[branch] = now[branch] + (now[at] - then[at])
+            at += len(one.branches)
+        return torch.cat(now)
 
     def _keep_max_logit(self, hidden_MD: Tensor, rows: Rows | None) -> None:
         """Largest candidate logit of the computed rows, a chunk at a time: one number a row is kept."""

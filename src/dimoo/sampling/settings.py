@@ -7,14 +7,20 @@ from typing import Literal, get_args
 
 from dimoo.diffusion.schedule import Schedule
 from dimoo.sampling.choose import Noise
-from dimoo.sampling.policies import NoCache, Policy
+from dimoo.sampling.policies import NoCache, Policy, Reuse
 
+Order = Literal["confidence", "halton"]
 TextCandidates = Literal["text", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """How a picture is filled. Defaults are the authors' for text-to-image, without their cache."""
+    """How a picture is filled. Defaults are the authors' for text-to-image, without their cache.
+
+    `order` says which cells come first: the surest, or the Halton sequence's. With `entropy_bound` (nats) a step also
+    reveals every cell that the bound allows, and the schedule goes on from there: easy pictures take fewer steps.
+    `reuse` says how often the contrasts of guidance are computed.
+    """
 
     steps: int = 64
     temperature: float = 1.0
@@ -22,12 +28,17 @@ class ImageSettings:
     noise: Noise = "exact"
     top_k: int | None = None
     top_p: float | None = None
+    order: Order = "confidence"
+    entropy_bound: float | None = None
     policy: Policy = field(default_factory=NoCache)
+    reuse: Reuse = field(default_factory=Reuse)
 
     def __post_init__(self) -> None:
-        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p)
+        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p, self.entropy_bound)
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(get_args(Schedule))}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"order {self.order!r} is not one of {', '.join(get_args(Order))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +63,7 @@ class TextSettings:
     policy: Policy = field(default_factory=NoCache)
 
     def __post_init__(self) -> None:
-        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p)
+        _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p, self.entropy_bound)
         if self.block_length < 1:
             raise ValueError(f"block_length must be at least 1, got {self.block_length}")
         if self.candidates not in get_args(TextCandidates):
@@ -61,8 +72,6 @@ class TextSettings:
             raise ValueError("give threshold or entropy_bound, not both")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must lie in 0..1, got {self.threshold}")
-        if self.entropy_bound is not None and not self.entropy_bound >= 0:
-            raise ValueError(f"entropy_bound must be 0 or more, got {self.entropy_bound}")
 
     def blocks(self, length: int) -> int:
         """Number of blocks of an answer of `length` ids. ValueError if lengths or steps don't fit."""
@@ -74,7 +83,9 @@ class TextSettings:
         return blocks
 
 
-def _check_common(steps: int, temperature: float, noise: str, top_k: int | None, top_p: float | None) -> None:
+def _check_common(
+    steps: int, temperature: float, noise: str, top_k: int | None, top_p: float | None, entropy_bound: float | None
+) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not 0 <= temperature < float("inf"):
@@ -85,3 +96,5 @@ def _check_common(steps: int, temperature: float, noise: str, top_k: int | None,
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
+    if entropy_bound is not None and not entropy_bound >= 0:
+        raise ValueError(f"entropy_bound must be 0 or more, got {entropy_bound}")

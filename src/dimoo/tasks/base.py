@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -19,16 +19,19 @@ from torch import Tensor
 
 from dimoo.page.page import Page
 from dimoo.page.templates import CLOSING, TURN, opening
+from dimoo.sampling import presets
 from dimoo.sampling.choose import Noise
 from dimoo.sampling.guidance import Guided
-from dimoo.sampling.policies import Policy
-from dimoo.sampling.settings import ImageSettings, TextSettings
+from dimoo.sampling.policies import Policy, Reuse
+from dimoo.sampling.presets import PicturePreset, Preset
+from dimoo.sampling.settings import ImageSettings, Order, TextSettings
 from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.resize import fit_to_bucket, open_picture, to_pixels
 from dimoo.tokenizers.text import TextTokenizer
 from dimoo.vocab import Vocab, read_json
 
 Picture = Image.Image
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,7 @@ class Tools:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """Sampling of a picture; None leaves it to the checkpoint's defaults."""
+    """Sampling of a picture; None leaves it to the preset, and without one to the checkpoint's defaults."""
 
     steps: int | None = None
     cfg_scale: float | None = None
@@ -104,23 +107,34 @@ class PictureOptions:
     top_k: int | None = None
     top_p: float | None = None
     schedule: Literal["cosine", "linear", "arccos"] = "cosine"
+    order: Order = "confidence"
+    entropy_bound: float | None = None
     policy: Policy | None = None
+    reuse: Reuse | None = None
+    preset: Preset | None = None
 
-    def settings(self, defaults: Defaults) -> ImageSettings:
+    def settings(self, defaults: Defaults, family: Mapping[Preset, PicturePreset] = presets.PICTURE) -> ImageSettings:
+        """Everything decided; `family` holds the presets of the task."""
+        chosen = PicturePreset() if self.preset is None else named(family, self.preset)
+        share = max(1, round(chosen.steps * defaults.steps))
         values: dict[str, Any] = {
-            "steps": defaults.steps if self.steps is None else self.steps,
+            "steps": share if self.steps is None else self.steps,
             "temperature": self.temperature,
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": self.top_p,
             "schedule": self.schedule,
+            "order": self.order,
+            "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
+            "policy": chosen.policy if self.policy is None else self.policy,
+            "reuse": chosen.reuse if self.reuse is None else self.reuse,
         }
-        return ImageSettings(**values) if self.policy is None else ImageSettings(**values, policy=self.policy)
+        return ImageSettings(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """Sampling of an answer; None leaves it to the checkpoint's defaults."""
+    """Sampling of an answer; None leaves it to the preset, and without one to the checkpoint's defaults."""
 
     answer_length: int | None = None
     block_length: int | None = None
@@ -129,8 +143,11 @@ class TextOptions:
     threshold: float | None = None
     entropy_bound: float | None = None
     policy: Policy | None = None
+    preset: Preset | None = None
 
     def settings(self, defaults: Defaults) -> TextSettings:
+        chosen = presets.TextPreset() if self.preset is None else named(presets.TEXT, self.preset)
+        ruled = self.threshold is not None or self.entropy_bound is not None
         length = self.length(defaults)
         block = min(defaults.block_length, length) if self.block_length is None else self.block_length
         share = max(1, defaults.text_steps * length // defaults.answer_length)
@@ -138,10 +155,11 @@ class TextOptions:
             "steps": share if self.steps is None else self.steps,
             "block_length": block,
             "temperature": self.temperature,
-            "threshold": self.threshold,
+            "threshold": self.threshold if ruled else chosen.threshold,
             "entropy_bound": self.entropy_bound,
+            "policy": chosen.policy if self.policy is None else self.policy,
         }
-        return TextSettings(**values) if self.policy is None else TextSettings(**values, policy=self.policy)
+        return TextSettings(**values)
 
     def length(self, defaults: Defaults) -> int:
         length = defaults.answer_length if self.answer_length is None else self.answer_length
@@ -174,6 +192,13 @@ class Task(Protocol):
     def read(self, tools: Tools, page: Page) -> Answer:
         """The answer on the filled page."""
         ...
+
+
+def named(presets_by_name: Mapping[Preset, Found], name: Preset) -> Found:
+    """A preset by its name. ValueError for another name."""
+    if name not in presets_by_name:
+        raise ValueError(f"preset {name!r} is not one of {', '.join(presets_by_name)}")
+    return presets_by_name[name]
 
 
 def check_prompt(prompt: str, what: str = "prompt") -> None:

@@ -69,7 +69,7 @@ class ImageTokenizer:
         for name, value in vq.state_dict().items():
             if not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{where}: {name} holds values that are not finite (NaN or infinity)")
-        return cls(vq.to(device), tile=tile)
+        return cls(vq.to(device, memory_format=torch.channels_last), tile=tile)
 
     @property
     def device(self) -> torch.device:
