@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": ("dimoo.commands.weights:verify", "Check a checkpoint: ids, tensors, VQ model, a short sample."),
     "parity": ("dimoo.commands.weights:parity", "Compare with the answers that the authors' code gave."),
     "eval": ("dimoo.commands.judge:evaluate", "Score a checkpoint with the judge of stickers."),
+    "bench": ("dimoo.commands.judge:bench", "Ways of sampling side by side: time, memory, FLOPs, score."),
     "convert": ("dimoo.commands.weights:convert", "Write a checkpoint in the authors' layout or in ours."),
     "serve": ("dimoo.serve.command:serve", "Serve the OpenAI endpoints and a web page."),
 }

@@ -1,9 +1,11 @@
-"""Judging a checkpoint: `dimoo eval stickers`. Heavy imports wait for the call."""
+"""Judging a checkpoint, `dimoo eval stickers`, and ways of sampling it, `dimoo bench`. Heavy imports wait for the
+call."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dimoo.commands.console import OUT, note, say, write_report
 from dimoo.commands.options import WHERE, JsonFile, Where
@@ -62,3 +64,135 @@ def evaluate(
     OUT.print(table)
     say(output / "index.html")
     write_report(json, report)
+
+
+def bench(
+    task: Literal["t2i", "edit", "understand"] = "t2i",
+    /,
+    *,
+    steps: int = 64,
+    repeats: int = 5,
+    scenes: int = 0,
+    only: str | None = None,
+    batch: int = 8,
+    size: str | None = None,
+    side: int = 512,
+    output: Path = Path("out/bench"),
+    json: JsonFile = None,
+    where: Where = WHERE,
+) -> None:
+    """Ways of sampling side by side, interleaved, against a plain port of the authors' algorithm: time, memory, FLOPs,
+    and with `--scenes` the judge's score; a table, and a picture of quality against time.
+
+    Parameters
+    ----------
+    task
+        What is asked of the model.
+    steps
+        Of the full schedule that the others are compared with.
+    repeats
+        Rounds of timing; each runs every way once.
+    scenes
+        Trials of the judge for every way, about. 0 leaves scores out. Resumable.
+    only
+        Ways whose names begin so, with semicolons; the twin and the full plain way always run.
+    batch
+        Pictures of the batch that is timed against as many singles.
+    size
+        Time random weights of a named size (medium, 8b) instead of a checkpoint.
+    side
+        Pixels a side of the picture, with `--size`.
+    output
+        A folder for the picture and the finished scores.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from dimoo.commands.session import session
+    from dimoo.eval import bench as benches
+    from dimoo.eval.chart import chart
+    from dimoo.model.config import SIZES
+
+    if size is not None and size not in SIZES:
+        raise ValueError(f"--size {size!r} is not one of {', '.join(SIZES)}")
+    if repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {repeats}")
+    if size is not None and scenes:
+        raise ValueError("random weights have no score: leave out --scenes or --size")
+    chosen = benches.ways(task, steps)
+    full = f"plain {steps}"
+    if only is not None:
+        starts = tuple(part.strip() for part in only.split(";"))
+        chosen = [way for way in chosen if way.name in ("twin", full) or way.name.startswith(starts)]
+    output.mkdir(parents=True, exist_ok=True)
+    scores: dict[str, list[float]] = {}
+    if size is not None:
+        dtype = getattr(torch, where.dtype or "float32")
+        model, name = benches.random_model(SIZES[size], dtype), f"random weights, {size}, {side} px"
+        cases = benches.random_cases(task, SIZES[size], side)
+        rows, same, together = _measured(benches, model, chosen, cases, repeats, batch)
+    else:
+        with session(where) as one:
+            name = one.pipe.tools.defaults.name
+            trials = benches.trials(task, max(scenes, 24), 0)
+            some = trials[:: max(1, len(trials) // 24)]
+            cases = [prepared.guided for prepared in benches.requests(one.pipe, some)]
+            rows, same, together = _measured(benches, one.pipe.model, chosen, cases, repeats, batch)
+            ours = [way for way in chosen if not way.twin] if scenes else []
+            with tqdm(total=len(ours) * len(trials), unit="trial", desc="judging", disable=None) as bar:
+                for way in ours:
+                    bar.set_postfix_str(way.name)
+                    scores[way.name] = benches.judge_way(one.pipe, way, trials, output, progress=bar.update)
+    if scenes and same.get("twin", True):
+        scores["twin"] = scores[full]  # the same ids, as was just seen
+    if scenes:
+        rows = benches.scored(rows, scores, full)
+    OUT.print(_table(rows, full, name))
+    for twin, equal in same.items():
+        say(f"{twin}: our samplers gave {'the same ids' if equal else 'OTHER ids'} in every round")
+    if together:
+        say(
+            f"{together['size']} together: {1000 * together['together']:.1f} ms each, "
+            f"alone {1000 * together['alone']:.1f} ms"
+        )
+    if scenes:
+        chart(rows, f"{name}: {task}, {scenes} scenes", output / f"{task}.png")
+        say(output / f"{task}.png")
+    listed = [dataclasses.asdict(row) for row in rows]
+    write_report(json, {"task": task, "name": name, "rows": listed, "same": same, "batch": together})
+
+
+def _table(rows: Any, full: str, title: str) -> Any:
+    from rich.table import Table
+
+    times = {row.name: row.seconds for row in rows}
+    table = Table("", "steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", "score", "difference", box=None, title=title)
+    for row in rows:
+        apart = row.difference
+        table.add_row(
+            row.name,
+            f"{row.steps:.1f}",
+            f"{1000 * row.seconds:.1f}",
+            f"{times['twin'] / row.seconds:.2f}",
+            f"{times[full] / row.seconds:.2f}",
+            f"{row.flops / 1e9:.1f}",
+            f"{row.peak_bytes / 1e6:.1f}",
+            "" if row.score is None else f"{row.score.score:.3f}",
+            "" if apart is None else f"{apart.score:+.3f} ({apart.ci[0]:+.3f} .. {apart.ci[1]:+.3f})",
+        )
+    return table
+
+
+def _measured(benches: Any, model: Any, chosen: Any, cases: Any, repeats: int, batch: int) -> Any:
+    from tqdm import tqdm
+
+    with tqdm(unit="run", desc="timing", disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        rows, same = benches.measure(model, chosen, cases, repeats, progress=progress)
+    plain = next(way for way in chosen if not way.twin)
+    together = benches.measure_batch(model, plain.settings, (cases * batch)[:batch], repeats) if batch > 1 else {}
+    return rows, same, together
