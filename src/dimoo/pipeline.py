@@ -22,6 +22,7 @@ from dimoo.model.quantise import Quantisation
 from dimoo.model.transformer import Transformer
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import Step, fill_image
+from dimoo.sampling.read import FirstStates
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
 from dimoo.tasks.base import Answer, Defaults, Picture, Task, Tools
@@ -74,9 +75,12 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
+    """A checkpoint at work. `first` is what its first steps have in common."""
+
     model: Transformer
     tools: Tools
     folder: Path
+    first: FirstStates = field(default_factory=FirstStates, repr=False)
 
     def run(self, request: Task) -> Result:
         """One request. ValueError if it cannot be met."""
@@ -122,7 +126,7 @@ class Pipeline:
         guided = [one.guided for one in prepared]
         generators = [torch.Generator().manual_seed(one.request.seed) for one in prepared]
         if isinstance(settings, ImageSettings):
-            return fill_image(self.model, guided, settings, generators)
+            return fill_image(self.model, guided, settings, generators, first=self.first)
         return fill_text(self.model, guided, settings, generators)
 
     def finish(self, prepared: Prepared, step: Step, position: int, start: float) -> Result:

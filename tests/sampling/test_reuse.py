@@ -15,7 +15,9 @@ from dimoo.diffusion.schedule import masked_counts
 from dimoo.page.batch import Packing
 from dimoo.sampling.choose import choose, reveal_highest
 from dimoo.sampling.guidance import Guided, combine
+from dimoo.sampling.image import fill_image
 from dimoo.sampling.policies import MLCache, NoCache, Policy, Reuse, RevealAware
+from dimoo.sampling.read import FirstStates
 from dimoo.sampling.settings import ImageSettings
 
 MODEL = small_model()
@@ -82,3 +84,26 @@ def test_rows_are_saved() -> None:
 def test_wrong_values_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Reuse(**wrong)
+
+
+def test_the_first_unconditional_step_is_kept_for_other_requests() -> None:
+    # Broken to try it: states kept of a page with known cells; the rows of another page taken.
+    first = FirstStates(room=2)
+    requests = [[drawn(9, 4, 5, 1)], [drawn(7, 4, 5, 2), drawn(6, 2, 2, 3)], [painted(5, 3, 3, 2)], [drawn(9, 4, 5, 4)]]
+    counts = []
+    for request in requests:
+        settings, seeds = ImageSettings(steps=5), list(range(len(request)))
+        plain = fill(MODEL, request, settings, seeds)
+        with spy(MODEL) as rows:
+            *_, last = fill_image(MODEL, request, settings, [generator(seed) for seed in seeds], first=first)
+        assert [ids.tolist() for ids in last.ids] == plain
+        counts.append(rows[1] - rows[0])
+    sizes = [len(one.contrasts[0][0]) for request in requests for one in request]
+    assert counts == [0, sizes[1], 0, sizes[0]], "the second and the last request found a page of their size"
+
+
+def test_kept_states_are_bounded() -> None:
+    first = FirstStates(room=2)
+    for columns in (2, 3, 4, 2):
+        list(fill_image(MODEL, [drawn(4, 2, columns, 1)], ImageSettings(steps=2), [generator(1)], first=first))
+    assert len(first._kept) == 2

@@ -25,7 +25,7 @@ from dimoo.page.page import Page
 from dimoo.sampling.choose import choose, reveal_bounded_entropy, reveal_highest
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.order import halton_scores
-from dimoo.sampling.read import Candidates, Reader
+from dimoo.sampling.read import Candidates, FirstStates, Reader
 from dimoo.sampling.settings import ImageSettings
 
 
@@ -55,9 +55,14 @@ class Step:
 
 @torch.inference_mode()
 def fill_image(
-    model: Transformer, guided: Sequence[Guided], settings: ImageSettings, generators: Sequence[torch.Generator]
+    model: Transformer,
+    guided: Sequence[Guided],
+    settings: ImageSettings,
+    generators: Sequence[torch.Generator],
+    *,
+    first: FirstStates | None = None,
 ) -> Iterator[Step]:
-    """Fill the masked writable positions of each page with image codes."""
+    """Fill the masked writable positions of each page with image codes. `first` keeps what other requests can use."""
     if len(guided) != len(generators):
         raise ValueError(f"{len(guided)} pages need as many generators, got {len(generators)}")
     pages = tuple(one.page for one in guided)
@@ -65,7 +70,7 @@ def fill_image(
     candidates = Candidates(start=vocab.image_offset, stop=vocab.size)
     reference = settings.noise == "reference" and settings.temperature > 0
     dtype = torch.bfloat16 if reference else torch.float32
-    reader = Reader(model, guided, candidates, settings.policy, dtype, reuse=settings.reuse)
+    reader = Reader(model, guided, candidates, settings.policy, dtype, reuse=settings.reuse, first=first)
 
     ids = [page.ids[page.slots] for page in pages]
     masked = [part == vocab.mask for part in ids]

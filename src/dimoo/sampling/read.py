@@ -9,6 +9,7 @@ partial step computes only the rows that the policy names; the logits of other m
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from dimoo.model.cache import Cache
 from dimoo.model.transformer import Transformer
 from dimoo.page.batch import Packing, Rows
+from dimoo.page.page import Page
 from dimoo.sampling.guidance import Guided, combine
 from dimoo.sampling.policies import Policy, Reuse, Seen
 
@@ -34,6 +36,30 @@ class Candidates:
     forbidden: tuple[int, ...] = ()
 
 
+class FirstStates:
+    """Final states of unconditional pages before anything is revealed: the same for every request of a size, so they
+    are computed once and kept for the next ones, the `room` sizes used last."""
+
+    def __init__(self, room: int = 4) -> None:
+        self.room = room
+        self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+
+    def get(self, page: Page) -> Tensor | None:
+        """States (N, D) of the writable positions, if they were kept."""
+        key = tuple(page.ids.tolist())
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, page: Page, hidden_ND: Tensor) -> None:
+        """Keep them, unless the page shows a picture or known cells: another request would hardly have the same."""
+        if bool((page.ids >= page.vocab.image_offset).any()):
+            return
+        self._kept[tuple(page.ids.tolist())] = hidden_ND.clone()
+        while len(self._kept) > self.room:
+            self._kept.popitem(last=False)
+
+
 class Reader:
     """Holds the packed branches and the cache of one run; `read` is one forward pass for all of them."""
 
@@ -46,9 +72,10 @@ class Reader:
         dtype: torch.dtype,
         *,
         reuse: Reuse = ALWAYS,
+        first: FirstStates | None = None,
     ) -> None:
         self.model, self.guided, self.candidates, self.dtype = model, guided, candidates, dtype
-        self.policy, self.reuse = policy, reuse
+        self.policy, self.reuse, self.first = policy, reuse, first
         self.branches = [page for one in guided for page in one.branches]
         self.owner = [index for index, one in enumerate(guided) for _ in one.branches]
         self.contrast = [at > 0 for one in guided for at in range(len(one.branches))]
@@ -92,6 +119,8 @@ class Reader:
         keep = step + 1 < steps and not (self.policy.refresh(step + 1, steps) and self.reuse.computes(step + 1))
         if full and contrasts and not keep:
             self.cache, self.max_logit_T, self.anchor_TD = None, None, None
+            if step == 0 and self.first is not None:
+                return self._guide(self._begin(self.first, ids_T, need), need.counts)
             return self._guide(self.model(ids_T, self.packing, need=need), need.counts)
         self.unread = [old | revealed[owner] for old, owner in zip(self.unread, self.owner, strict=True)]
         rows = self._rows(full, contrasts, masked, scores, next_counts)
@@ -104,6 +133,25 @@ class Reader:
         elif self.reuse.kept == "difference" and self.reuse.every > 1:
             self.anchor_TD = self.cache.hidden_TD.clone()
         return self._guide(hidden_MD, need.counts)
+
+    def _begin(self, first: FirstStates, ids_T: Tensor, need: Rows) -> Tensor:
+        """Final states of the needed rows at the first step, those of contrasts taken from earlier requests."""
+        states = [
+            first.get(page) if contrast else None for page, contrast in zip(self.branches, self.contrast, strict=True)
+        ]
+        missing = [branch for branch, known in enumerate(states) if known is None]
+        lengths, parts = self.packing.lengths, ids_T.split(self.packing.lengths)
+        packing = Packing(tuple(lengths[branch] for branch in missing))
+        wanted = need.index.split(need.counts)
+        shifts = [self.packing.offsets[branch] - start for branch, start in zip(missing, packing.offsets, strict=False)]
+        index = torch.cat([wanted[branch] - shift for branch, shift in zip(missing, shifts, strict=True)])
+        rows = Rows(index, tuple(need.counts[branch] for branch in missing))
+        hidden_MD = self.model(torch.cat([parts[branch] for branch in missing]), packing, need=rows)
+        for branch, hidden_ND in zip(missing, hidden_MD.split(rows.counts), strict=True):
+            states[branch] = hidden_ND
+            if self.contrast[branch]:
+                first.keep(self.branches[branch], hidden_ND)
+        return torch.cat([state for state in states if state is not None])
 
     def _rows(
         self,
