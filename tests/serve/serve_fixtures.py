@@ -55,7 +55,7 @@ class GatedPipeline:
         self.pipeline, self.tools, self.model, self.folder = pipeline, pipeline.tools, pipeline.model, pipeline.folder
         self._tokens = threading.Semaphore(0)
         self._open = threading.Event()
-        self.steps, self.batches = 0, []
+        self.steps, self.batches, self.requests = 0, [], []
 
     def open(self) -> None:
         self._open.set()
@@ -76,6 +76,7 @@ class GatedPipeline:
         return self.pipeline.prepare(request)
 
     def fill(self, prepared: Sequence[Prepared]) -> Iterator[Step]:
+        self.requests += [one.request for one in prepared]
         self.batches.append([getattr(one.request, "prompt", "") for one in prepared])
         for step in self.pipeline.fill(prepared):
             if not self._open.is_set():

@@ -81,6 +81,14 @@ def test_fewer_tokens_and_stop_strings(client: OpenAI) -> None:
     assert made.choices[0].finish_reason == "stop"
 
 
+def test_steps_and_lengths_that_do_not_divide_are_answered(client: OpenAI) -> None:
+    for tokens, steps in ((5, 100), (7, 3), (16, 5), (10**9, 256)):
+        made = client.chat.completions.create(
+            model="dimoo", messages=[ask("what?")], max_tokens=tokens, extra_body={"steps": steps}
+        )
+        assert made.usage.completion_tokens <= tokens
+
+
 def test_several_choices(client: OpenAI) -> None:
     made = client.chat.completions.create(model="dimoo", messages=[ask("what?")], n=2, temperature=1.0, seed=4)
     again = client.chat.completions.create(model="dimoo", messages=[ask("what?")], temperature=1.0, seed=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import httpx
 import numpy as np
@@ -155,6 +156,14 @@ def test_canny_from_a_photo(client: OpenAI) -> None:
     pytest.importorskip("cv2")
     extra = {"edit_type": "canny_control", "from_photo": True}
     assert client.images.edit(image=png(picture()), prompt="a ball", extra_body=extra).data[0].b64_json
+
+
+def test_canny_without_opencv_is_refused(client: OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    extra = {"edit_type": "canny_control", "from_photo": True}
+    with pytest.raises(BadRequestError, match="OpenCV") as error:
+        client.images.edit(image=png(picture()), prompt="a ball", extra_body=extra)
+    assert error.value.param == "from_photo"
 
 
 def test_edits_take_data_urls_as_other_servers_do(server: Server) -> None:

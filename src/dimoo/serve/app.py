@@ -53,7 +53,7 @@ def create_app(service: Service) -> Edge:
     ):
         app.add_exception_handler(kind, handler)
     if service.settings.web:
-        from dimoo.serve.web import mount_page
+        from dimoo.serve.web.site import mount_page
 
         mount_page(app, service)
     settings = service.settings

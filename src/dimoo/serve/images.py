@@ -57,7 +57,8 @@ def image_routes(service: Service) -> APIRouter:
             body, pictures, mask = await read_edit(form, service)
         service.expect_model(body.model)
         report_unknown(body)
-        return await answer(service, request, body, service.translator.edit(body, pictures, mask), "image_edit")
+        tasks = await asyncio.to_thread(service.translator.edit, body, pictures, mask)  # large masks take a moment
+        return await answer(service, request, body, tasks, "image_edit")
 
     return router
 

@@ -153,7 +153,10 @@ class Translator:
         if body.from_photo:
             if kind != "canny_control":
                 raise invalid("from_photo makes edge maps: it goes with edit_type canny_control", "from_photo")
-            picture = canny(picture)
+            try:
+                picture = canny(picture)
+            except ValueError as error:  # without OpenCV
+                raise invalid(str(error), "from_photo", "unsupported_parameter") from error
         height, width = self.size(body)
         return Edit(
             picture=picture,

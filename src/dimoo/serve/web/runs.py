@@ -1,6 +1,6 @@
-"""What the page does with the model: run a task while showing it, and keep what was made.
+"""What the page does with the model: run a task while showing it.
 
-In: tasks. Out: `View`s, which the tabs put on the screen: words, a live picture, a map of what was fixed when.
+In: a task. Out: `View`s, which the tabs put on the screen: words, a live picture, a map of what was fixed when.
 The same `Service` as behind HTTP, so the same limits.
 """
 
@@ -11,21 +11,17 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from dimoo.serve.errors import ApiError
 from dimoo.serve.follow import Waiting
-from dimoo.serve.pictures import PictureReader, encode_picture, to_data_url
+from dimoo.serve.pictures import encode_picture, to_data_url
 from dimoo.serve.service import Service
-from dimoo.serve.translate import AnyTask, task_name
+from dimoo.serve.translate import AnyTask
 from dimoo.serve.worker import Finished, Stepped
-from dimoo.tasks.edit import Edit
 
 INTERVAL = 0.12  # seconds between two previews
-SHELF = 24  # pictures that a session keeps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,18 +32,6 @@ class View:
     live: str = ""
     finished: Finished | None = None
     step: Stepped | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Kept:
-    """A picture on a session's shelf, with what made it."""
-
-    picture: Image.Image
-    settings: dict[str, Any]
-
-    @property
-    def caption(self) -> str:
-        return f"{self.settings['prompt'][:60]} · seed {self.settings['seed']}"
 
 
 async def watch(service: Service, task: AnyTask) -> AsyncGenerator[View, None]:
@@ -71,54 +55,9 @@ async def watch(service: Service, task: AnyTask) -> AsyncGenerator[View, None]:
         yield View(status=f"⚠ {error.message}")
 
 
-def keep(shelf: list[Kept], finished: Finished) -> list[Kept]:
-    """The shelf with one more picture, the newest first."""
-    picture = finished.result.picture
-    assert picture is not None, "only pictures are kept"
-    task: Any = finished.result.request
-    settings: dict[str, Any] = {
-        "task": task_name(task),
-        "prompt": task.prompt,
-        "seed": task.seed,
-        "width": picture.width,
-        "height": picture.height,
-        "steps": task.options.steps,
-        "cfg_scale": task.options.cfg_scale,
-        "temperature": task.options.temperature,
-    }
-    if isinstance(task, Edit):
-        settings["edit_type"] = task.type
-    return [Kept(picture=picture, settings=settings), *shelf][:SHELF]
-
-
-def with_metadata(service: Service, finished: Finished) -> Image.Image:
-    """The picture so that Gradio's PNG file carries the request."""
-    picture = finished.result.picture
-    assert picture is not None, "a picture was asked for"
-    copy = picture.copy()
-    for key, value in service.metadata(finished.result).items():
-        copy.info[key] = value
-    return copy
-
-
-def read_file(service: Service, path: str) -> Image.Image:
-    """A picture that a visitor uploaded, under the same checks as over HTTP."""
-    limits = service.settings.limits
-    return PictureReader(limits.picture_pixels, limits.pictures).read(Path(path).read_bytes(), "image")
-
-
-def within(picture: Image.Image, pixels: int, cell: int) -> Image.Image:
-    """The picture, scaled down if it has more than so many pixels, its sides multiples of a cell."""
-    scale = min(1.0, (pixels / (picture.width * picture.height)) ** 0.5)
-    width, height = (max(cell, int(side * scale) // cell * cell) for side in picture.size)
-    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def with_seed(task: AnyTask, seed: float | None, fresh: bool) -> tuple[float | None, AnyTask]:
-    """The task with the seed of the form, unless a fresh one is wanted (the task already has one drawn by lot)."""
-    if fresh or seed is None:
-        return task.seed, task
-    return seed, replace(task, seed=int(seed))
+def with_seed(task: AnyTask, seed: float | None, fresh: bool) -> AnyTask:
+    """The task with the form's seed, unless a new one is wanted: it already has one, drawn by lot."""
+    return task if fresh or seed is None else replace(task, seed=int(seed))
 
 
 def _progress_words(step: Stepped) -> str:

@@ -1,0 +1,84 @@
+"""What a stranger can do to the page without a browser: read no file, have nothing fetched, not enter without a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serve_fixtures import picture, png, running
+
+from dimoo.pipeline import Pipeline
+from dimoo.serve.settings import ServeSettings
+
+pytest.importorskip("gradio")
+from dimoo.serve.web import site
+
+URL = "http://192.0.2.1/picture.png"
+
+
+@pytest.fixture(scope="module")
+def fetched() -> Iterator[list[str]]:
+    """What the page was asked to fetch."""
+    seen: list[str] = []
+
+    async def refuse(url: str, **_: Any) -> str:
+        seen.append(url)
+        raise ValueError("refused")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(site, "_fetch_nothing", refuse)
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def page(pipeline: Pipeline, fetched: list[str]) -> Iterator[httpx.Client]:
+    with running(pipeline, ServeSettings()) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+def call(page: httpx.Client, path: str) -> dict[str, Any]:
+    """Send a file, named by its path, to the handler that reads nothing but a result: the outcome of the call."""
+    config = page.get("/config").json()
+    results = [one["id"] for one in config["components"] if one["props"].get("label") == "Result"]
+    sends = next(one for one in config["dependencies"] if one["inputs"] == results[:1])
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [file], "fn_index": sends["id"], "session_hash": f"s{abs(hash(path))}"}
+    assert page.post("/gradio_api/queue/join", json=asked).status_code == 200
+    with page.stream("GET", "/gradio_api/queue/data", params={"session_hash": asked["session_hash"]}) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and (event := json.loads(line[6:]))["msg"] == "process_completed":
+                return event
+    raise AssertionError("the call did not end")
+
+
+def test_the_call_works_with_an_uploaded_file(page: httpx.Client) -> None:
+    uploaded = page.post("/gradio_api/upload", files={"files": ("a.png", png(picture()))}).json()[0]
+    assert call(page, uploaded)["success"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(Path("pyproject.toml").resolve()), "/proc/self/environ"])
+def test_files_of_the_server_are_neither_read_nor_given(page: httpx.Client, path: str) -> None:
+    made = call(page, path)
+    assert not made["success"]
+    assert "root:" not in json.dumps(made)
+    assert page.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_nothing_is_fetched(page: httpx.Client, fetched: list[str]) -> None:
+    assert not call(page, URL)["success"]
+    assert fetched == [URL]  # asked for, and refused by us
+    assert page.get(f"/gradio_api/proxy={URL}").status_code >= 400
+
+
+def test_the_page_asks_for_a_key_as_password(pipeline: Pipeline) -> None:
+    with running(pipeline, ServeSettings(keys=("one", "zwei"))) as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/config").status_code == 401
+        assert client.post("/gradio_api/queue/join", json={"data": [], "fn_index": 0}).status_code == 401
+        assert client.post("/gradio_api/upload", files={"files": ("a.png", png(picture()))}).status_code == 401
+        for key, status in (("three", 400), ("", 422), ("zwei", 200)):
+            assert client.post("/login", data={"username": "me", "password": key}).status_code == status
+        assert client.get("/config").status_code == 200
