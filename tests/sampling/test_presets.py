@@ -1,0 +1,69 @@
+"""Presets: what they resolve to, and what they cost at the size of the authors' model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dimoo.eval.bench import random_cases
+from dimoo.eval.size import picture_pages, sampling_cost
+from dimoo.model.config import SIZES, ModelConfig
+from dimoo.page.page import Page
+from dimoo.sampling import presets
+from dimoo.sampling.policies import NoCache
+from dimoo.sampling.settings import ImageSettings
+from dimoo.tasks.base import Defaults, PictureOptions, TextOptions
+from dimoo.vocab import authors_vocab
+
+DEFAULTS = Defaults(steps=64)
+LARGE = SIZES["8b"]
+
+
+def authors_flops(config: ModelConfig, page: Page) -> int:
+    """One pass as the authors run it: every product at every position, and the full vocabulary."""
+    length = len(page)
+    block = 4 * config.d_model**2 + 3 * config.d_model * config.d_ff
+    attention = 2 * length * config.d_model
+    return 2 * length * (config.n_layers * (block + attention) + config.d_model * config.vocab_size)
+
+
+def test_what_a_request_says_goes_before_its_preset() -> None:
+    balanced = PictureOptions(preset="balanced").settings(DEFAULTS)
+    assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 64
+    assert PictureOptions(preset="fast").settings(DEFAULTS).steps == 32
+    said = PictureOptions(preset="fast", steps=7, policy=NoCache()).settings(DEFAULTS)
+    assert (said.steps, said.policy, said.reuse) == (7, NoCache(), presets.PICTURE["fast"].reuse)
+    assert PictureOptions(preset="quality").settings(DEFAULTS) == PictureOptions().settings(DEFAULTS)
+    edit = PictureOptions(preset="balanced").settings(DEFAULTS, presets.EDIT)
+    assert edit.policy == presets.EDIT["balanced"].policy
+
+
+def test_answers_have_presets() -> None:
+    options = TextOptions(preset="balanced", answer_length=64, block_length=32)
+    assert options.settings(DEFAULTS).threshold == presets.TEXT["balanced"].threshold
+    ruled = TextOptions(preset="balanced", entropy_bound=0.1, answer_length=64, block_length=32).settings(DEFAULTS)
+    assert (ruled.threshold, ruled.entropy_bound) == (None, 0.1)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"best.*quality, balanced, fast"):
+        PictureOptions(preset="best").settings(DEFAULTS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="best"):
+        TextOptions(preset="best", answer_length=64, block_length=64).settings(DEFAULTS)  # type: ignore[arg-type]
+
+
+def test_a_balanced_picture_of_the_large_model_takes_a_third_of_the_authors_work() -> None:
+    """The authors: 9.33 PF at 1024 x 1024; with their cache 4.61."""
+    settings = PictureOptions(preset="balanced").settings(DEFAULTS)
+    assert isinstance(settings, ImageSettings)
+    pages = picture_pages(authors_vocab(), 1024, 1024, 16)
+    plain = 64 * sum(authors_flops(LARGE, page) for page in pages.branches)
+    assert 9.2e15 < plain < 9.5e15
+    assert sampling_cost(LARGE, [pages], settings, torch.bfloat16).flops <= 3.2e15
+
+
+def test_a_balanced_edit_of_the_large_model_takes_a_quarter_of_the_authors_work() -> None:
+    (case,) = random_cases("edit", LARGE, 512)
+    plain = 64 * sum(authors_flops(LARGE, page) for page in case.branches)
+    settings = PictureOptions(preset="balanced").settings(DEFAULTS, presets.EDIT)
+    assert sampling_cost(LARGE, [case], settings, torch.bfloat16).flops <= plain / 4
