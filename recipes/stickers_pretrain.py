@@ -26,7 +26,7 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import family
+from dimoo.data.stickers.families import drill, family
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -52,6 +52,7 @@ DEFAULTS = Defaults(
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
+DRILL_SEEDS = range(50_000_000, 60_000_000)
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
     "a flat red apple on the left and a flat train on the right, on a white background",
@@ -69,6 +70,7 @@ def main() -> None:
     arguments.add_argument("--vq", type=Path, default=RUNS / "stickers-vq" / "export")
     arguments.add_argument("--families", type=int, default=20_000)
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
+    arguments.add_argument("--drill", action="store_true", help="tokenize: scenes of one or two, everything said")
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="start")
     arguments.add_argument("--minutes", type=float, default=None)
@@ -92,7 +94,8 @@ def main() -> None:
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
         part, parts = map(int, given.part.split("/"))
-        tokenize(given.folder, range(given.first, given.first + given.families), (part, parts))
+        first = given.first + (DRILL_SEEDS.start if given.drill else 0)
+        tokenize(given.folder, range(first, first + given.families), (part, parts), drills=given.drill)
     else:
         settings = TrainSettings(
             steps=given.steps,
@@ -139,16 +142,16 @@ def world_texts(seeds: range) -> Iterator[str]:
                     yield text[0].upper() + text[1:]
 
 
-def tokenize(folder: Path, seeds: range, part: tuple[int, int]) -> None:
-    """The families of these seeds as shards in FOLDER/shards, and a hundred held-out ones in FOLDER/held-out."""
+def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, drills: bool = False) -> None:
+    """The families (or drills) of these seeds as shards in FOLDER/shards, and a hundred held-out families in
+    FOLDER/held-out."""
     catalogue = Catalogue.load()
     tokenizer = ImageTokenizer.load(folder / "base")
     tokenizer.vq.to(memory_format=torch.channels_last)
     if part[0] == 0:
         pretokenize(lambda seed: family(seed, catalogue, "eval"), HELD_OUT_SEEDS, tokenizer, folder / "held-out")
-    pretokenize(
-        lambda seed: family(seed, catalogue), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part
-    )
+    make = drill if drills else family
+    pretokenize(lambda seed: make(seed, catalogue), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part)
 
 
 def run_training(

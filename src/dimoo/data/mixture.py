@@ -61,10 +61,10 @@ ALL: Mixture = START | {
     ("outpaint", ""): 2.0,
 }
 
-# Hardly anything but words and drawings: while they have not locked, long pages of edits teach little for their cost.
+# Hardly anything but words and drawings: while they have not locked, long pages of edits teach little for their cost,
+# and captions that leave things open teach no words.
 WORDS: Mixture = {
-    (task, kind): weight if task in ("text_to_image", "understand") else weight / 4
-    for (task, kind), weight in START.items()
-}
+    (task, kind): weight if task == "understand" else weight / 4 for (task, kind), weight in START.items()
+} | {("text_to_image", "drill"): 40.0, ("text_to_image", "caption"): 18.0}
 
 MIXTURES: dict[str, Mixture] = {"words": WORDS, "start": START, "all": ALL}

@@ -38,6 +38,7 @@ from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import fill_image
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
+from dimoo.tokenizers.image import vq_model
 from dimoo.vocab import Vocab
 
 aten = torch.ops.aten
@@ -72,10 +73,8 @@ def sampling_cost(
 
 def decoding_cost(vq_config: dict[str, Any], rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Cost:
     """Cost of turning rows x columns codes into pixels by a VQ model of this configuration."""
-    from diffusers import VQModel
-
     with torch.device("meta"):
-        vq = VQModel(**{key: value for key, value in vq_config.items() if not key.startswith("_")}).to(dtype)
+        vq = vq_model()(**{key: value for key, value in vq_config.items() if not key.startswith("_")}).to(dtype)
     latent = vq_config.get("vq_embed_dim") or vq_config["latent_channels"]
     with torch.inference_mode(), Ledger() as ledger:
         latents = torch.empty(1, latent, rows, columns, dtype=dtype, device="meta")

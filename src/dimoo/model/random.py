@@ -7,7 +7,6 @@ vocab.json, dimoo.json, vqvae/). It runs every task in a moment; its pictures an
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from dimoo.model.checkpoint import save_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
+from dimoo.tokenizers.image import vq_model
 from dimoo.vocab import AUTHORS_TOKENS, Vocab
 
 PAD = "<pad>"
@@ -101,10 +101,7 @@ def _write_tokenizer(folder: Path, codes: int) -> Vocab:
 
 def _write_vq(folder: Path, codes: int, width: int) -> None:
     """A VQ model of factor 16: patches of 4 x 4 pixels, then two halvings."""
-    from diffusers import VQModel
-
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
-    vq = VQModel(
+    vq = vq_model()(
         in_channels=48,
         out_channels=48,
         down_block_types=("DownEncoderBlock2D",) * 3,

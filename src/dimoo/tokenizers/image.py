@@ -8,6 +8,7 @@ configuration. The model runs in inference mode, in float32 unless told otherwis
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
@@ -19,6 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimoo.tokenizers.resize import Pixels, check_size
+
+
+def vq_model() -> Any:
+    """diffusers' `VQModel`, imported without the warnings about packages that it finds and we don't use there."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from diffusers import VQModel
+
+    return VQModel
 
 
 class ImageTokenizer:
@@ -54,11 +65,8 @@ class ImageTokenizer:
         where = folder / "vqvae"
         if not (where / "config.json").is_file():
             raise ValueError(f"{folder} has no VQ model: no file vqvae/config.json")
-        from diffusers import VQModel
-
-        logging.getLogger("diffusers").setLevel(logging.ERROR)
         try:
-            vq, report = VQModel.from_pretrained(
+            vq, report = vq_model().from_pretrained(
                 str(where), torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True
             )
         except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:

@@ -54,6 +54,23 @@ def family(seed: int | np.random.Generator, catalogue: Catalogue | None = None, 
     return records
 
 
+def drill(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> list[Record]:
+    """Scenes of one or two stickers with captions that say everything: where words and drawings lock soonest. Only for
+    training; nothing held out occurs."""
+    rng = generator(seed, "train")
+    catalogue = catalogue or Catalogue.load()
+    drawn = [sample_scene(rng, count=int(rng.integers(1, 3)), catalogue=catalogue) for _ in range(scenes)]
+    return [
+        Record(
+            task="text_to_image",
+            kind="drill",
+            prompt=describe(scene, FULL, catalogue),
+            answer_image=draw(scene, catalogue),
+        )
+        for scene in drawn
+    ]
+
+
 class _Family:
     """What the makers of records share: the lot, the catalogue, and every picture drawn so far."""
 
