@@ -3,7 +3,7 @@
 What: starts from the averaged weights that `stickers_pretrain.py` exported, on its shards, and lets the learning rate
 fall linearly to nothing, which is where a constant rate's noise goes.
 Command: `python recipes/stickers_sft.py --steps 4000 --more text_to_image:caption=2 understand:count=1.5`
-Hardware: two CPU cores with bf16 (Zen 4), about 55 pages a second: 4,000 steps of 46 pages take an hour.
+Hardware: two CPU cores with bf16 (Zen 4), 40 to 50 pages a second: 4,000 steps of 46 pages take an hour.
 Score to expect: a few points above the pre-trained model's; the model card has the numbers.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=None, help="of this sitting; run again to go on")
     arguments.add_argument("--learning-rate", type=float, default=6e-4)
     arguments.add_argument("--width", type=int, default=256)
-    arguments.add_argument("--layers", type=int, default=8)
+    arguments.add_argument("--layers", type=int, default=6)
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -18,7 +18,15 @@ from dimoo.data.stickers.prompts import evaluation_edits, evaluation_questions
 from dimoo.data.stickers.scenes import Background, Scene, Sticker
 from dimoo.eval import stickers
 from dimoo.eval.scores import mean, mean_of, share
-from dimoo.eval.sticker_trials import edge_f1, named_right, picture_trials, question_trials, read_answer, see_edit
+from dimoo.eval.sticker_trials import (
+    edge_f1,
+    named_right,
+    picture_trials,
+    question_trials,
+    read_answer,
+    see_edit,
+    talk_trials,
+)
 
 
 class Oracle:
@@ -153,6 +161,12 @@ def test_the_same_seed_asks_the_same() -> None:
     assert once == [trial.asked for trial in picture_trials(judge, 5, 0)]  # type: ignore[arg-type]
     assert once != [trial.asked for trial in picture_trials(judge, 5, 1)]  # type: ignore[arg-type]
     assert len({trial.key for trial in question_trials(1, 0)}) == 8
+    talks = list(talk_trials(4, 0))
+    assert [trial.key for trial in talks] == [
+        f"talk.{key}" for key in ("compare", "follow_up", "chat") for _ in range(4)
+    ]
+    assert [len(trial.request.pictures) for trial in talks] == [2] * 4 + [0] * 8
+    assert all(len(trial.request.history[0].pictures) == 1 for trial in talks[4:8])
 
 
 def test_unknown_suites_are_named() -> None:

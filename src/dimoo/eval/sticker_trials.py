@@ -28,7 +28,7 @@ from dimoo.data.stickers.prompts import (
     evaluation_questions,
     evaluation_scenes,
 )
-from dimoo.data.stickers.questions import QUESTIONS
+from dimoo.data.stickers.questions import QUESTIONS, Question, chat, compare, follow_up
 from dimoo.data.stickers.relatives import HALVES, alone_on_white, half, in_style, mask_over, subject_prompt
 from dimoo.data.stickers.relatives import subject_scene as with_subject
 from dimoo.data.stickers.scenes import Scene, Sticker
@@ -38,7 +38,7 @@ from dimoo.tasks.base import Task
 from dimoo.tasks.edit import Edit as EditRequest
 from dimoo.tasks.paint import Inpaint, Outpaint
 from dimoo.tasks.text_to_image import TextToImage
-from dimoo.tasks.understand import Understand
+from dimoo.tasks.understand import Message, Understand
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 EDGE_TOLERANCE = 2  # pixels, for the F1 of edge maps
@@ -239,10 +239,57 @@ def question_trials(n: int, seed: int) -> Iterator[Trial]:
             )
 
 
+def talk_trials(n: int, seed: int) -> Iterator[Trial]:
+    """Comparisons of two pictures, second questions about one, and talk without a picture: exact matches."""
+    rng = np.random.default_rng((5, seed))
+    per = -(-n // 3)
+    changes = [change for name in ("add", "remove", "replace") for change in evaluation_edits(name, per, seed)]
+    for index, change in enumerate(changes[:n]):
+        both = tuple(draw(scene) for scene in (change.before, change.after))
+        yield _talk("compare", index, compare(change, rng), both, (), change.held_out)
+    cases = [(case, follow_up(case.scene, rng)) for case in evaluation_scenes(3 * n, seed)]
+    asked = [(case, turns) for case, turns in cases if turns is not None][:n]
+    for index, (case, (first, second)) in enumerate(asked):
+        history = ((first.question, first.answer),)
+        yield _talk("follow_up", index, second, (draw(case.scene),), history, case.held_out)
+    for index in range(n):
+        yield _talk("chat", index, chat(rng), (), (), False)
+
+
+def _talk(
+    key: str,
+    index: int,
+    question: Question,
+    shown: tuple[Pixels, ...],
+    history: tuple[tuple[str, str], ...],
+    held_out: bool,
+) -> Trial:
+    """A trial whose pictures come with the first question that is asked about them."""
+    pictures = tuple(Image.fromarray(pixels) for pixels in shown)
+    turns = tuple(
+        Message(words=words, pictures=pictures if turn == 0 else (), answer=answer)
+        for turn, (words, answer) in enumerate(history)
+    )
+    request = Understand(question=question.question, pictures=() if turns else pictures, history=turns, seed=index)
+    return Trial(
+        key=f"talk.{key}",
+        index=index,
+        asked=" / ".join([*(words for words, _ in history), question.question]),
+        request=request,
+        check=partial(read_exactly, question.answer),
+        held_out=held_out,
+        shown=shown,
+    )
+
+
+def read_exactly(wanted: str, text: str) -> Verdict:
+    return Verdict(score=float(text.strip().lower() == wanted.lower()), saw=f"{text!r}, wanted {wanted!r}", beside={})
+
+
 def read_answer(kind: str, scene: Scene, wanted: str, text: str) -> Verdict:
     """An exact match, or for captions the right concepts."""
-    right = named_right(text, scene) if kind == "caption" else text.strip().lower() == wanted.lower()
-    return Verdict(score=float(right), saw=f"{text!r}, wanted {wanted!r}", beside={})
+    verdict = read_exactly(wanted, text)
+    return replace(verdict, score=float(named_right(text, scene))) if kind == "caption" else verdict
 
 
 def see(judge: Recogniser, wanted: Expectation, picture: Pixels) -> Verdict:

@@ -5,7 +5,7 @@ page to look at. Every finished trial is kept in the output folder, so that an i
 trials kept from other weights or settings are not mixed in.
 
     t2i    the six categories, cells never drawn in training, diversity over ten seeds
-    qa     questions of every kind, captions
+    qa     questions of every kind, captions; comparisons, second questions, talk without a picture
     edit   edits by words, control and prediction of maps, inpainting and outpainting, references
     vq     the judge's own ceiling on real scenes and after a VQ round trip, PSNR, codebook in use
 """
@@ -43,6 +43,7 @@ from dimoo.eval.sticker_trials import (
     picture_trials,
     question_trials,
     reference_trials,
+    talk_trials,
 )
 from dimoo.pipeline import Pipeline
 from dimoo.tasks.understand import Understand
@@ -118,6 +119,7 @@ def _trials(judge: Recogniser, suite: str, settings: Settings) -> Iterator[Trial
         yield from diversity_trials(judge, n, seed)
     elif suite == "qa":
         yield from question_trials(n, seed)
+        yield from talk_trials(max(1, n // 3), seed)
     elif suite == "edit":
         few = max(1, n // 3)  # a third of n for what is reported without a goal
         yield from (t for t in edit_trials(judge, n, seed) if t.key.split(".")[1] in MAIN_EDITS or t.index < few)
@@ -163,7 +165,8 @@ def _fingerprint(pipe: Pipeline, settings: Settings) -> str:
     """What kept trials depend on: weights, defaults, seed. n and suites may change between runs."""
     digest = hashlib.sha256()
     for name, parameter in pipe.model.named_parameters():
-        digest.update(f"{name} {float(parameter.double().sum())!r} {float(parameter.double().abs().max())!r}".encode())
+        value = parameter.detach().double()
+        digest.update(f"{name} {float(value.sum())!r} {float(value.abs().max())!r}".encode())
     digest.update(repr((pipe.tools.defaults, settings.seed)).encode())
     return digest.hexdigest()
 
