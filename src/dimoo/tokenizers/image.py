@@ -62,9 +62,20 @@ class ImageTokenizer:
         `tile`: work in overlapping tiles of this many pixels, for pictures that would not fit; approximate near the
         seams, because the model's group norms then see a tile instead of the picture.
         """
-        where = folder / "vqvae"
-        if not (where / "config.json").is_file():
+        if not (folder / "vqvae" / "config.json").is_file():
             raise ValueError(f"{folder} has no VQ model: no file vqvae/config.json")
+        return cls.load_vq(folder / "vqvae", device=device, dtype=dtype, tile=tile)
+
+    @classmethod
+    def load_vq(
+        cls,
+        where: Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        tile: int | None = None,
+    ) -> ImageTokenizer:
+        """The same of a folder that is a VQ model itself."""
         try:
             vq, report = vq_model().from_pretrained(
                 str(where), torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True
