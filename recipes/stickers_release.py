@@ -1,6 +1,6 @@
 """Put a trained small model into the package: weights, tokenizer, VQ model, known words.
 
-What: copies FOLDER/export (averaged weights in bfloat16, about 20 MB) to `src/dimoo/assets/small`, with the VQ model in
+What: copies FOLDER/export (averaged weights in bfloat16, 12 MB) to `src/dimoo/assets/small`, with the VQ model in
 float16, the checkpoint's recommendations, and `words.json`, the words that its training texts hold. Judge it before and
 after with `dimoo eval stickers`, and commit it only when the judge says that it is better.
 Command: `python recipes/stickers_release.py`
@@ -17,6 +17,7 @@ import stickers_pretrain as pretrain
 
 from dimoo.hints import WORD
 from dimoo.pipeline import SHIPPED
+from dimoo.tokenizers.image import vq_model
 
 
 def main() -> None:
@@ -31,8 +32,13 @@ def release(source: Path, target: Path) -> None:
     """Copy a checkpoint folder, with the words of its world beside it."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", "vocab.json", "tokenizer.json"):
-        shutil.copy2(source / name, target / name)
-    shutil.copytree(source / "vqvae", target / "vqvae", dirs_exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+    vq_model().from_pretrained(source / "vqvae").half().save_pretrained(target / "vqvae")
+    config = json.loads((target / "vqvae" / "config.json").read_text())
+    config.pop("_name_or_path", None)  # where it lay on the machine it was trained on
+    (target / "vqvae" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for file in target.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
     pretrain.DEFAULTS.save(target)
     words = sorted({word for text in pretrain.world_texts(pretrain.WORD_SEEDS) for word in _words(text)})
     (target / "words.json").write_text(json.dumps({"domain": "stickers", "words": words}, indent=0) + "\n")

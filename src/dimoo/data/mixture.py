@@ -9,7 +9,8 @@ Mixture = dict[tuple[str, str], float]
 
 # Words and drawings must lock together first: half of it draws from words, a quarter reads, a quarter edits.
 START: Mixture = {
-    ("text_to_image", "caption"): 50.0,
+    ("text_to_image", "caption"): 35.0,
+    ("text_to_image", "drill"): 15.0,
     ("understand", "what"): 7.0,
     ("understand", "caption"): 5.0,
     ("understand", "colour"): 2.0,
@@ -40,7 +41,8 @@ START: Mixture = {
 
 # Every task of the paper, once the drawings are known.
 ALL: Mixture = START | {
-    ("text_to_image", "caption"): 36.0,
+    ("text_to_image", "caption"): 28.0,
+    ("text_to_image", "drill"): 8.0,
     ("understand", "relation"): 3.0,
     ("understand", "compare"): 2.0,
     ("edit", "edit_add"): 4.0,
