@@ -40,6 +40,12 @@ def test_a_picture_equals_the_pipelines(client: OpenAI, pipeline: Pipeline) -> N
     assert made.usage.input_tokens_details.text_tokens == made.usage.input_tokens
 
 
+def test_presets(client: OpenAI, pipeline: Pipeline) -> None:
+    made = client.images.generate(prompt="a fox", extra_body={"seed": 5, "preset": "fast"})
+    request = TextToImage(prompt="a fox", seed=5, options=PictureOptions(preset="fast"))
+    assert same(made.data[0].b64_json, pipeline.run(request).picture)
+
+
 def test_n_pictures_have_consecutive_seeds_and_say_so(client: OpenAI, pipeline: Pipeline) -> None:
     made = client.images.generate(prompt="a fox", n=3, extra_body={"seed": 7})
     assert [one.seed for one in made.data] == [7, 8, 9]
@@ -189,6 +195,7 @@ BAD_GENERATIONS = [
     ({"extra_body": {"cfg_scale": 2, "guidance_scale": 3}}, "cfg_scale", "invalid_value"),
     ({"extra_body": {"width": 64}}, "height", "invalid_value"),
     ({"extra_body": {"seed": "soon"}}, "seed", "invalid_value"),
+    ({"extra_body": {"preset": "magic"}}, "preset", "invalid_value"),
     ({"extra_body": {"top_p": 0}}, "top_p", "invalid_value"),
     ({"extra_body": {"temperature": -1}}, "temperature", "invalid_value"),
 ]

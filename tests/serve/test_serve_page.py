@@ -81,12 +81,11 @@ def tab(page: Any, name: str) -> Any:
     return page.get_by_role("tabpanel").filter(visible=True)
 
 
-def finished(panel: Any, start: Any) -> str:
-    """Start a run and wait for its end: its status. The end of an earlier run, still shown, has another seed."""
+def finished(panel: Any, start: Any) -> None:
+    """Start a run and wait for its end. The end of an earlier run, still shown, has another seed."""
     before = seed_of(panel)
     start()
     until(lambda: seed_of(panel) not in ("", before), PATIENCE / 1000)
-    return str(panel.locator(".status").first.inner_text())
 
 
 def seed_of(panel: Any) -> str:
@@ -95,8 +94,10 @@ def seed_of(panel: Any) -> str:
     return found[1] if found else ""
 
 
-def pressed(panel: Any, button: str) -> str:
-    return finished(panel, panel.get_by_role("button", name=button, exact=True).click)
+def pressed(panel: Any, button: str) -> None:
+    """Press a button that draws, and wait for the picture."""
+    finished(panel, panel.get_by_role("button", name=button, exact=True).click)
+    panel.locator(f".result img[src*='-{seed_of(panel)}.png']").wait_for()
 
 
 def draw(page: Any, prompt: str = "a red fox") -> Any:
@@ -172,8 +173,11 @@ def test_retouching_by_brush_changes_nothing_outside_and_goes_on_in_rounds(page:
     for number, words in ((1, "a hat"), (2, "a tree")):
         stroke(page, panel)
         panel.get_by_label("What shall be there?").fill(words)
-        told = pressed(panel, "Retouch")
-        count = int(told.split("Outside the mask 0 of ")[1].split()[0])
+        pressed(panel, "Retouch")
+        until(lambda: "Outside the mask" in panel.locator(".status").first.inner_text(), 30)
+        changed, kept = re.findall(r"(\d+) of (\d+) pixels", panel.locator(".status").first.inner_text())[0]
+        assert changed == "0"
+        count = int(kept)
         assert 0 < count < 64 * 64, f"round {number}"
         before, after = (one.get_attribute("src") for one in panel.locator(".compare img").all())
         assert before != after
@@ -266,7 +270,7 @@ def test_settings_can_be_used_again(page: Any) -> None:
     seed = seed_of(panel)
     draw(page, "something else")
     gallery = tab(page, "Gallery")
-    gallery.get_by_label("Thumbnail 2 of").click()
+    gallery.locator("button").filter(has_text=f"seed {seed}").click()
     gallery.get_by_text('"a green house"').wait_for()
     draw(page, "a third, while the house is looked at")
     gallery = tab(page, "Gallery")

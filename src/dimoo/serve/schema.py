@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from dimoo.sampling.presets import Preset
 from dimoo.serve.pictures import OutputFormat, Polarity
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -68,6 +69,7 @@ class Sampling(_Lenient):
     temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
+    preset: Preset | None = Field(default=None, description="a way of sampling by name: steps, cache, contrasts")
     use_cache: bool = False
     cache_ratio: float = Field(default=0.9, ge=0, le=1)
     warmup_ratio: float = Field(default=0.3, ge=0, le=1)
@@ -131,6 +133,7 @@ class ChatBody(_Lenient):
     stream_drafts: bool = Field(default=False, description="chunks carry `draft`: the answer with its gaps")
     tools: list[Any] | None = None
     logprobs: bool | None = None
+    preset: Preset | None = Field(default=None, description="a way of sampling by name: steps, cache, contrasts")
     steps: int | None = Field(default=None, ge=1)
     threshold: float | None = Field(default=None, gt=0, lt=1, description="reveal all that is surer than this")
     interleaved: bool = Field(default=False, description="pictures stand where the text says <image>")

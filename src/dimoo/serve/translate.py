@@ -183,7 +183,7 @@ class Translator:
     def chat_picture(self, body: ChatBody, words: str, pictures: Sequence[Image.Image]) -> list[AnyTask]:
         """A picture from words, or an edit of the pictures given."""
         sampling: dict[str, Any] = {"size": body.size, "cfg_scale": body.cfg_scale, "num_inference_steps": body.steps}
-        sampling |= {"seed": body.seed, "n": body.n, "top_p": body.top_p}
+        sampling |= {"seed": body.seed, "n": body.n, "top_p": body.top_p, "preset": body.preset}
         sampling |= {} if body.temperature is None else {"temperature": body.temperature}
         if not pictures:
             return self.generation(GenerationBody.model_validate({"prompt": words, **sampling}))
@@ -264,6 +264,7 @@ class Translator:
             top_k=body.top_k,
             top_p=body.top_p,
             policy=policy,
+            preset=body.preset,
         )
 
     def check_steps(self, steps: int | None, param: str) -> None:
@@ -299,4 +300,5 @@ class Translator:
             steps=max(1, round(steps / blocks)) * blocks,
             temperature=body.temperature or 0.0,
             threshold=body.threshold,
+            preset=body.preset,
         )

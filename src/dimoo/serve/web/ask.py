@@ -11,7 +11,7 @@ from dimoo.serve.chat import drafted
 from dimoo.serve.errors import ApiError
 from dimoo.serve.schema import ChatBody, ChatMessage
 from dimoo.serve.service import Service
-from dimoo.serve.web.form import Takes, Values
+from dimoo.serve.web.form import Takes
 from dimoo.serve.web.runs import watch
 from dimoo.serve.web.uploads import read_file
 from dimoo.tasks.understand import Message, Understand
@@ -19,6 +19,7 @@ from dimoo.tasks.understand import Message, Understand
 
 def ask_tab(service: Service) -> Takes:
     turns = gr.State([], time_to_live=3600)
+    answered = gr.State(False, time_to_live=3600)
     chat = gr.Chatbot(label="Conversation", height=420, buttons=[])
     status = gr.Markdown("Ready.", elem_classes="status")
     box = gr.MultimodalTextbox(
@@ -28,12 +29,12 @@ def ask_tab(service: Service) -> Takes:
         cancel = gr.Button("Cancel", min_width=100)
         clear = gr.Button("New conversation", min_width=100)
 
-    async def ask(value: Any, shown: list[Any], done: list[Message]) -> AsyncGenerator[Values, None]:
+    async def ask(value: Any, shown: list[Any], done: list[Message]) -> AsyncGenerator[tuple[Any, ...], None]:
         words, files = (value or {}).get("text") or "", (value or {}).get("files") or []
         try:
             task = question(service, words, files, done)
         except (ApiError, ValueError) as error:
-            yield {status: f"⚠ {error}"}
+            yield shown, done, f"⚠ {error}", False
             return
         asked = [{"role": "user", "content": {"path": path}} for path in files]
         shown = [*shown, *asked, {"role": "user", "content": words}]
@@ -42,14 +43,15 @@ def ask_tab(service: Service) -> Takes:
                 answer = view.finished.result.text or ""
                 turn = Message(words=words, pictures=task.pictures, answer=answer)
                 said = {"role": "assistant", "content": answer or "(no words)"}
-                yield {box: None, chat: [*shown, said], turns: [*done, turn], status: view.status}
+                yield [*shown, said], [*done, turn], view.status, True
             elif view.step is not None:
                 draft = {"role": "assistant", "content": drafted(service.pipeline.tools.text, view.step)}
-                yield {chat: [*shown, draft], status: view.status}
+                yield [*shown, draft], done, view.status, False
             else:
-                yield {chat: shown, status: view.status}
+                yield shown, done, view.status, False
 
-    event = box.submit(ask, [box, chat, turns], [box, chat, turns, status], show_progress="hidden")
+    event = box.submit(ask, [box, chat, turns], [chat, turns, status, answered], show_progress="hidden")
+    event.success(lambda yes: None if yes else gr.skip(), answered, box, show_progress="hidden")
     cancel.click(lambda: "Cancelled.", None, status, cancels=[event], queue=False)
     clear.click(lambda: ([], [], "Ready."), None, [chat, turns, status], cancels=[event], queue=False)
     return Takes(take=lambda path: gr.skip() if path is None else {"text": "", "files": [path]}, outputs=[box])

@@ -18,7 +18,7 @@ from dimoo.serve.errors import ApiError
 from dimoo.serve.service import Service
 from dimoo.serve.translate import AnyTask
 from dimoo.serve.web.runs import View, watch, with_seed
-from dimoo.serve.web.shelf import Gallery, keep
+from dimoo.serve.web.shelf import Gallery, Kept, keep
 
 Values = dict[Any, Any]  # by component
 
@@ -47,11 +47,6 @@ class Form:
     def settings(self) -> list[Any]:
         """The inputs that "use these settings again" fills."""
         return [self.prompt, self.steps, self.cfg, self.temperature, self.seed, self.fresh]
-
-    @property
-    def shown(self) -> list[Any]:
-        """What every run changes."""
-        return [self.status, self.live, self.result, self.seed]
 
     def sampling(self, values: Values) -> dict[str, Any]:
         """Words and settings as fields of a request's body."""
@@ -140,6 +135,15 @@ def _unrendered(service: Service, id: str, *, label: str, words: str, verb: str,
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ended:
+    """A run that came to its end: what it was made of, its last view, its picture."""
+
+    values: Values
+    view: View
+    kept: Kept
+
+
 def wire(
     service: Service,
     gallery: Gallery,
@@ -147,30 +151,43 @@ def wire(
     make: Callable[[Values], AnyTask],
     *,
     reads: Sequence[Any] = (),
-    then: Callable[[Values, View], Values] | None = None,
+    then: Callable[[Ended], Values] | None = None,
     fills: Sequence[Any] = (),
 ) -> None:
     """The button and Enter run what `make` makes of the values; the other button stops it, wherever it is.
 
-    `reads` are a tab's own inputs; `then` gives values of its own outputs (`fills`) for a finished run.
+    `reads` are a tab's own inputs; `then` gives values of its own outputs (`fills`) for a run that has ended.
+
+    What every view changes is one event, what the end changes a second one: an output that a view leaves alone costs
+    more than one that it changes, because Gradio describes the component anew (a gallery: 10 ms).
     """
+    ended = gr.State(None, time_to_live=3600)
 
     async def run(values: Values) -> AsyncGenerator[Values, None]:
         try:
             task = with_seed(make(values), values[made.seed], values[made.fresh])
         except (ApiError, ValueError) as error:
-            yield {made.status: f"⚠ {error}", made.live: ""}
+            yield {made.status: f"⚠ {error}", made.live: "", made.seed: values[made.seed], ended: None}
             return
         async for view in watch(service, task):
-            shown = {made.status: view.status, made.live: view.live, made.seed: task.seed}
+            end = None
             if view.finished is not None:
                 kept = await asyncio.to_thread(keep, service, view.finished)
-                shown |= {made.result: kept.file} | gallery.with_one_more(values, kept)
-                shown |= {} if then is None else then(values, view)
-            yield shown
+                values[gallery.shelf].add(kept)
+                end = Ended(values=values, view=view, kept=kept)
+            yield {made.status: view.status, made.live: view.live, made.seed: task.seed, ended: end}
+
+    def show(end: Ended | None) -> Any:
+        if end is None:
+            return gr.skip()
+        shelf = end.values[gallery.shelf]
+        own = {} if then is None else then(end)
+        return {ended: None, made.result: end.kept.file, gallery.shelf: shelf, gallery.pictures: shelf.shown(), **own}
 
     inputs = {*made.settings, *reads, gallery.shelf}
-    outputs = [*made.shown, *fills, *gallery.outputs]
-    event = gr.on([made.run.click, made.prompt.submit], run, inputs, outputs, show_progress="hidden")
+    views = [made.status, made.live, made.seed, ended]
+    event = gr.on([made.run.click, made.prompt.submit], run, inputs, views, show_progress="hidden")
+    results = [ended, made.result, gallery.shelf, gallery.pictures, *fills]
+    event.success(show, ended, results, show_progress="hidden")
     stopped = {made.status: "Cancelled.", made.live: ""}
     made.cancel.click(lambda: stopped, None, list(stopped), cancels=[event], queue=False)

@@ -16,8 +16,7 @@ from dimoo.serve.errors import ApiError
 from dimoo.serve.schema import EditBody
 from dimoo.serve.service import Service
 from dimoo.serve.translate import AnyTask
-from dimoo.serve.web.form import Tab, Takes, Values, form, wire
-from dimoo.serve.web.runs import View
+from dimoo.serve.web.form import Ended, Tab, Takes, Values, form, wire
 from dimoo.serve.web.shelf import Gallery
 from dimoo.serve.web.uploads import read_file, within
 
@@ -62,13 +61,13 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
         body = EditBody(softness=int(values[seam]), **made.sampling(values))
         return service.translator.edit(body, [before], painted_mask(values[canvas], before.size))[0]
 
-    def then(values: Values, view: View) -> Values:
-        before, done = values[current], values[rounds]
-        assert view.finished is not None and view.finished.result.picture is not None, "a round ends with a picture"
-        after = view.finished.result.picture.convert("RGB")
-        words = unchanged(before, after, painted_mask(values[canvas], before.size), int(values[seam]))
+    def then(end: Ended) -> Values:
+        before, done = end.values[current], end.values[rounds]
+        assert end.view.finished is not None and end.view.finished.result.picture is not None, "a round has a picture"
+        after = end.view.finished.result.picture.convert("RGB")
+        mask = painted_mask(end.values[canvas], before.size)
         return {
-            made.status: f"{view.status} {words}",
+            made.status: f"{end.view.status} {unchanged(before, after, mask, int(end.values[seam]))}",
             current: after,
             canvas: to_canvas(after),
             rounds: [*done, before][-ROUNDS:],
@@ -85,7 +84,7 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
     chooser.upload(choose, chooser, opened, show_progress="hidden")
     undo.click(take_back, rounds, opened, show_progress="hidden")
     own = [canvas, current, rounds]
-    wire(service, gallery, made, make, reads=[*own, seam], then=then, fills=[*own, compare])
+    wire(service, gallery, made, make, reads=[*own, seam], then=then, fills=[*own, compare, made.status])
     return Tab(form=made, takes=Takes(take=choose, outputs=opened))
 
 
