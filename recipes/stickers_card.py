@@ -35,11 +35,18 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
 
 ## Recipe
 
-    python recipes/stickers_vq.py            # the picture tokenizer; then train/merge.py at cosine .975
+    python recipes/stickers_vq.py            # the picture tokenizer
+    python recipes/stickers_merge.py         # near-identical codes become one
     python recipes/stickers_recogniser.py    # the judge
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
 
 Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages in {steps:,} steps.
+"""
+
+EARLY = """
+**These are early weights**, published so that everything runs and training can go on from them: text to picture scores
+{overall:.2f} overall. Backgrounds, places and colours follow the words; shapes hardly do yet, and most answers are
+wrong.
 """
 
 LIMITS = """
@@ -79,8 +86,11 @@ def card(lines: list[dict[str, Any]], report: dict[str, Any], earlier: list[tupl
         styles=len(STYLES),
         hours=curve[-1][0],
         pages=curve[-1][1],
-        steps=max(line["step"] for line in lines),
+        steps=max(line["step"] for line in lines if any(name.startswith("held_out") for name in line)),
     )
+    overall = report["t2i"]["overall"]["score"]
+    if overall < 0.5:
+        about += EARLY.format(overall=overall)
     losses = ["| hours | pages | " + " | ".join(LOSSES) + " |", "|---" * (len(LOSSES) + 2) + "|"]
     losses += [
         f"| {hours:.2f} | {pages:,} | " + " | ".join(f"{found.get(name, float('nan')):.2f}" for name in LOSSES) + " |"

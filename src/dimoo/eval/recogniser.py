@@ -115,7 +115,7 @@ class Recogniser:
         """`recognise` for uint8 (B, 128, 128, 3)."""
         if pictures.dtype != np.uint8 or pictures.shape[1:] != (CANVAS, CANVAS, 3):
             raise ValueError(f"the judge sees uint8 pictures of 128x128x3, got {pictures.dtype} {pictures.shape[1:]}")
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             logits = self.net(pixels)
         sure = [part.softmax(-1).max(-1) for part in (logits.sizes, logits.concepts, logits.styles)]
