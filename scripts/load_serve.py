@@ -3,9 +3,9 @@
     python scripts/load_serve.py [--checkpoint FOLDER] [--clients 32] [--requests 200]
 
 Prints, for a server that fills one request at a time and for one that batches: requests per second, p50 and p95,
-wrong and lost answers, refusals (429, sent again after Retry-After), the longest wait, memory after the first 50 and
-at the end; then what the server and a live preview add to a picture's time. Exit code 1 if anything is wrong. Without
-a checkpoint it runs on random weights. Stops by itself.
+wrong and lost answers, refusals (429, sent again after Retry-After), the longest wait, and how memory grew after the
+first 50. Exit code 1 if anything is wrong. Without a checkpoint it runs on random weights. Stops by itself. What the
+server adds to a picture's time is another matter: measure_serve.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import base64
 import io
 import itertools
-import statistics
 import sys
 import tempfile
 import threading
@@ -32,7 +31,7 @@ import dimoo
 from dimoo.model.random import make_random_checkpoint
 from dimoo.pipeline import Pipeline
 from dimoo.serve.app import Server
-from dimoo.serve.pictures import encode_picture, normalise_mask, to_base64, to_data_url
+from dimoo.serve.pictures import encode_picture, normalise_mask, to_data_url
 from dimoo.serve.service import Service
 from dimoo.serve.settings import Limits, ServeSettings
 from dimoo.tasks.edit import Edit
@@ -79,7 +78,6 @@ def main() -> int:
             rates[batch] = rate
             failed += report(tally, rate, batch)
         print(f"throughput with batches over one at a time: {rates[4] / rates[1]:.2f}")
-        overhead(pipeline)
     return 1 if failed else 0
 
 
@@ -188,64 +186,6 @@ def report(tally: Tally, rate: float, batch: int) -> int:
         f"{tally.refused} times 429; memory {(growth - 1) * 100:+.1f} % after the first 50"
     )
     return tally.wrong + tally.lost + (growth > GROWTH)
-
-
-def overhead(pipeline: Pipeline, runs: int = 15) -> None:
-    """A picture by HTTP against the pipeline's own, and what a preview costs, in processor time."""
-    service = Service(pipeline, ServeSettings(web=False))
-    server = Server(service, host="127.0.0.1", port=0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    defaults = pipeline.tools.defaults
-    size, steps = (2 * defaults.height, 2 * defaults.width), 32
-    options = dimoo.PictureOptions(steps=steps)
-    request = dimoo.TextToImage(prompt="a fox", height=size[0], width=size[1], seed=1, options=options)
-    body = {"prompt": "a fox", "size": f"{size[1]}x{size[0]}", "seed": 1, "num_inference_steps": steps}
-    alone, served, encoding, previewing = [], [], [], []
-    with httpx.Client(timeout=300) as http:
-        for _ in range(runs):
-            alone.append(timed(lambda: pipeline.run(request)))
-            served.append(timed(lambda: http.post(f"http://127.0.0.1:{port}/v1/images/generations", json=body)))
-    result = pipeline.run(request)
-    assert result.picture is not None, "a picture was asked for"
-    picture = result.picture
-    for _ in range(runs):
-        encoding.append(timed(lambda: to_base64(encode_picture(picture, text=service.metadata(result)))))
-    prepared = pipeline.prepare(request)
-    *_, step = pipeline.fill([prepared])
-    from dimoo.serve.worker import Stepped
-
-    event = Stepped(
-        index=0,
-        steps=steps,
-        page=step.pages[0],
-        ids=step.ids[0],
-        guess=step.guess[0],
-        fixed=torch.zeros_like(step.ids[0]),
-    )
-    shown = (service.previews.guess, lambda step: service.previews.heat(step, steps))
-    for _ in range(runs):
-        previewing.append(timed(lambda: [to_base64(encode_picture(make(event))) for make in shown]))
-    server.should_exit = True
-    thread.join(60)
-    a, s, e, p = (statistics.median(values) for values in (alone, served, encoding, previewing))
-    print(
-        f"a picture of {size[1]}x{size[0]} in {steps} steps: {a * 1e3:.1f} ms alone, {s * 1e3:.1f} ms served "
-        f"({(s / a - 1) * 100:+.1f} %, {(s - a) * 1e3:.1f} ms, of which writing the PNG {e * 1e3:.1f} ms)"
-    )
-    print(
-        f"a live preview with its map: {p * 1e3:.2f} ms; at most 8 a second are made, {p * 8 * 100:.1f} % of the time"
-    )
-
-
-def timed(work: Any) -> float:
-    """Seconds of processor time, of all threads: other programs on the machine don't count."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def resident() -> int:

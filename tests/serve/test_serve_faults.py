@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 import struct
 import threading
 import zlib
@@ -60,6 +61,20 @@ def test_a_client_that_leaves_a_stream_frees_the_worker(gated: GatedPipeline) ->
         assert gated.steps <= 3  # of six
         gated.open()
         assert works(server)
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = httpx.URL(server.url)
+    for path, kind in ((EDIT, "multipart/form-data; boundary=b"), (DRAW, "application/json")):
+        head = f"POST {path} HTTP/1.1\r\nHost: {place.host}\r\nContent-Type: {kind}\r\nContent-Length: 9999\r\n\r\n"
+        with socket.create_connection((place.host, place.port)) as line:
+            line.sendall(head.encode() + b"--b\r\n")
+            until(lambda: server.edge.in_flight)
+        until(lambda: not server.edge.in_flight)
+    assert works(server)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_client_that_does_not_wait_frees_the_worker(gated: GatedPipeline) -> None:

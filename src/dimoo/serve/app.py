@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import dimoo
 from dimoo.serve.chat import chat_routes
@@ -120,6 +121,8 @@ async def _client_gone(_: Request, __: Any) -> Response:
 
 
 async def _unexpected(request: Request, error: Any) -> Response:
+    if isinstance(error, ClientDisconnect):  # in the middle of its body
+        return await _client_gone(request, error)
     log.error("%s %s failed", request_id.get(), request.url.path, exc_info=error)
     return _reply(internal(request_id.get()))
 

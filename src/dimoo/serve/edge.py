@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from dimoo.serve.errors import ApiError, too_large, unauthorised
 from dimoo.serve.service import request_id
 
@@ -81,6 +83,8 @@ class _Exchange:
                 await self.edge.app(self.scope, self.receive, self.send)
         except _BodyTooLarge:
             await self.refuse(self.too_large())
+        except ClientDisconnect:
+            pass  # nobody is left to hear of it
         finally:
             request_id.reset(token)
             if guarded:

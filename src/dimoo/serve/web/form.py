@@ -131,7 +131,9 @@ def _unrendered(service: Service, id: str, *, label: str, words: str, verb: str,
             elem_classes="result",
             render=False,
         ),
-        sends={name: gr.Button(text, min_width=100, render=False) for name, text in SENDS.items() if name != id},
+        sends={
+            name: gr.Button(text, size="sm", min_width=80, render=False) for name, text in SENDS.items() if name != id
+        },
     )
 
 

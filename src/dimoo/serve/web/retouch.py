@@ -40,7 +40,7 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
         undo = gr.Button("Undo the last round")
         seam = gr.Slider(0, 16, value=0, step=1, label="Soft seam outside the mask, pixels")
     compare = gr.ImageSlider(
-        label="Before and after", format="png", interactive=False, height=320, elem_classes="compare"
+        label="Before and after", format="png", interactive=False, height=320, max_height=318, elem_classes="compare"
     )
 
     def choose(path: str | None) -> Values:
@@ -91,7 +91,7 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
 def _canvas() -> gr.ImageEditor:
     white = "#ffffff"
     return gr.ImageEditor(
-        label="Paint over what shall change",
+        label="Paint what shall change",
         type="pil",
         format="png",
         image_mode="RGBA",

@@ -77,13 +77,13 @@ def _final(service: Service, finished: Finished) -> str:
     if finished.result.picture is None:
         return ""
     heat = service.previews.heat(finished, finished.result.steps)
-    return _figures((heat, "fixed early (dark) … late (bright)", "pixelated"))
+    return _figures((heat, "fixed early (dark) … late (bright)", "pixelated"), kind="live last")
 
 
-def _figures(*pictures: tuple[Image.Image, str, str]) -> str:
+def _figures(*pictures: tuple[Image.Image, str, str], kind: str = "live") -> str:
     parts = []
-    for picture, caption, kind in pictures:
+    for picture, caption, look in pictures:
         url = to_data_url(encode_picture(picture))
         words = html.escape(caption)
-        parts.append(f'<figure><img class="{kind}" src="{url}" alt="{words}"><figcaption>{words}</figcaption></figure>')
-    return f'<div class="live">{"".join(parts)}</div>'
+        parts.append(f'<figure><img class="{look}" src="{url}" alt="{words}"><figcaption>{words}</figcaption></figure>')
+    return f'<div class="{kind}">{"".join(parts)}</div>'

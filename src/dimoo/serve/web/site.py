@@ -31,6 +31,7 @@ CSS = """
 .live figure { margin: 0; flex: 1 1 140px; min-width: 0; max-width: 320px; }
 .live img { width: 100%; border-radius: 6px; }
 .live img.pixelated { image-rendering: pixelated; }
+.live.last figure { max-width: 140px; }
 .live figcaption { font-size: .8rem; opacity: .75; }
 progress { width: 100%; }
 """
