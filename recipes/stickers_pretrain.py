@@ -40,6 +40,7 @@ from dimoo.tokenizers.text import TextTokenizer
 from dimoo.train.bpe import make_vocab, train_tokenizer, write_tokenizer
 from dimoo.train.checkpoints import continue_from, export, resume
 from dimoo.train.config import TrainSettings
+from dimoo.train.grow import grow
 from dimoo.train.look import answer, held_out_losses, save_grid
 from dimoo.train.metrics import Journal
 from dimoo.train.team import Team
@@ -81,11 +82,15 @@ def main() -> None:
     arguments.add_argument(
         "--decay-start", type=int, default=None, help="step at which a linear decay to --steps starts"
     )
+    arguments.add_argument("--warmup", type=int, default=TrainSettings.warmup)
     arguments.add_argument("--matrices", choices=("adamw", "muon"), default=TrainSettings.matrices)
     arguments.add_argument("--muon-scale", type=float, default=TrainSettings.muon_scale)
     arguments.add_argument("--average-decay", type=float, default=TrainSettings.average_decay)
     arguments.add_argument("--width", type=int, default=256)
-    arguments.add_argument("--layers", type=int, default=6)
+    arguments.add_argument("--layers", type=int, default=8)
+    arguments.add_argument("--inner", type=int, default=1024, help="inner width of the MLPs")
+    arguments.add_argument("--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from")
+    arguments.add_argument("--whole-share", type=float, default=TrainSettings.whole_share)
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--tensorboard", action="store_true")
@@ -107,6 +112,8 @@ def main() -> None:
             matrices=given.matrices,
             muon_scale=given.muon_scale,
             average_decay=given.average_decay,
+            warmup=given.warmup,
+            whole_share=given.whole_share,
             decay="constant" if given.decay_start is None else "linear",
             decay_start=given.decay_start or 0,
         )
@@ -116,6 +123,8 @@ def main() -> None:
             mixture=MIXTURES[given.mixture],
             width=given.width,
             layers=given.layers,
+            inner=given.inner,
+            start_from=given.start_from,
             loader=LoaderSettings(ids=given.ids),
             tensorboard=given.tensorboard,
         )
@@ -165,6 +174,7 @@ def run_training(
     mixture: Mixture,
     width: int,
     layers: int,
+    inner: int,
     loader: LoaderSettings,
     tensorboard: bool,
     start_from: Path | None = None,
@@ -180,13 +190,14 @@ def run_training(
         n_layers=layers,
         n_heads=heads,
         n_kv_heads=heads,
-        d_ff=width * 11 // 4,
+        d_ff=inner,
         vocab_size=tools.vocab.size,
         rope_theta=1000.0,  # pages of a hundred ids: with 500,000 three quarters of the rotations hardly turn
     )
     run = resume(folder, config, settings)
     if run.step == 0 and start_from is not None:
-        run = continue_from(load_model(start_from, dtype=torch.float32), settings)
+        smaller = load_model(start_from, dtype=torch.float32)
+        run = continue_from(grow(smaller, config, torch.Generator().manual_seed(settings.seed)), settings)
     held_out = held_out_pages(folder, tools, mixture)
 
     def look(model: Transformer, step: int) -> dict[str, float]:

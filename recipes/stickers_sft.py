@@ -31,7 +31,8 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=None, help="of this sitting; run again to go on")
     arguments.add_argument("--learning-rate", type=float, default=6e-4)
     arguments.add_argument("--width", type=int, default=256)
-    arguments.add_argument("--layers", type=int, default=6)
+    arguments.add_argument("--layers", type=int, default=8)
+    arguments.add_argument("--inner", type=int, default=1024)
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -47,6 +48,7 @@ def main() -> None:
         mixture=weighted(ALL, given.more),
         width=given.width,
         layers=given.layers,
+        inner=given.inner,
         loader=LoaderSettings(),
         tensorboard=False,
         start_from=given.source / "export",

@@ -125,3 +125,11 @@ def test_loss_is_the_mean_over_positions_and_weights_are_explicit() -> None:
     torch.testing.assert_close(weights, torch.tensor([0.25] * 4 + [0.5] * 2))
     torch.testing.assert_close(masked_cross_entropy(logits, targets, weights), (each[:4].mean() + each[4:].mean()) / 2)
     assert masked_cross_entropy(logits.bfloat16(), targets).dtype == torch.float32
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_pages_is_hidden_whole(share: float) -> None:
+    page = picture_page([1], grid(4, 4, 1), VOCAB)
+    lot = generator(3)
+    whole = [bool((corrupt(page, lot, whole_share=share)[1] == page.writable).all()) for _ in range(200)]
+    assert abs(sum(whole) / 200 - share) < 0.12

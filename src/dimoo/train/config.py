@@ -19,6 +19,7 @@ class TrainSettings:
 
     - The run ends after `steps`, or after `minutes` of this sitting, whichever comes first.
     - `decay` runs from `decay_start` to `steps`, down to `final_share` of `learning_rate`.
+    - `ratio`: how the share of hidden positions is drawn; a `whole_share` of the pages is hidden whole.
     - `text_weight`: weight of a hidden text position, where that of an image code is 1. The loss is the weighted mean
       over all hidden positions of the step (the authors' is the plain mean, weight 1); an answer is a few ids and a
       picture some forty, so without it questions would hardly count.
@@ -42,6 +43,7 @@ class TrainSettings:
     accumulate: int = 1
     average_decay: float = 0.999
     ratio: Schedule = "cosine"
+    whole_share: float = 0.0
     text_weight: float = 5.0
     matrices: Matrices = "adamw"
     muon_scale: float = 1.0

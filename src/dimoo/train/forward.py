@@ -56,19 +56,18 @@ def hidden_states(
         assert isinstance(block, Block), "the backbone is made of blocks"
         x_TD, normed_TD = add_norm(x_TD, update_TD, block.attention_norm.weight, block.attention_norm.eps)
         qkv_TD = F.linear(normed_TD, block.qkv.weight.to(dtype))
-        parts, at = [], 0
-        for length, pages in groups:
-            part_BLD = qkv_TD[at : at + pages * length].unflatten(0, (pages, length))
-            q, k, v = _heads(part_BLD, config.n_heads)
+        parts = []
+        for (length, pages), part_TD in zip(groups, qkv_TD.split([length * pages for length, pages in groups]), strict=True):
+            q, k, v = _heads(part_TD.unflatten(0, (pages, length)), config.n_heads)
             q, k = (rotate(part, cos_Lh[:length], sin_Lh[:length]) for part in (q, k))
             parts.append(_attention(*(part.flatten(-2) for part in (q, k, v))).transpose(1, 2).flatten(2).flatten(0, 1))
-            at += pages * length
         mixed_TD = torch.cat(parts)
         if layer == last:
             x_TD, mixed_TD = x_TD[need.index], mixed_TD[need.index]
         update_TD = F.linear(mixed_TD, block.attention_out.weight.to(dtype))
         x_TD, normed_TD = add_norm(x_TD, update_TD, block.mlp_norm.weight, block.mlp_norm.eps)
-        inner_TF = swiglu(F.linear(normed_TD, block.gate_up.weight.to(dtype)))
+        gate_TF, up_TF = (F.linear(normed_TD, half) for half in block.gate_up.weight.to(dtype).chunk(2))
+        inner_TF = swiglu(gate_TF, up_TF)
         update_TD = F.linear(inner_TF, block.down.weight.to(dtype))
     _, out_MD = add_norm(x_TD, update_TD, model.final_norm.weight, model.final_norm.eps)
     result: Tensor = out_MD
@@ -99,9 +98,8 @@ def _attention(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor) -> Tensor:
     return (q_BNLH @ k_BNLH.transpose(-1, -2)).softmax(dim=-1) @ v_BNLH
 
 
-def _swiglu(gate_up_TF: Tensor) -> Tensor:
-    gate_TF, up_TF = gate_up_TF.float().chunk(2, dim=-1)
-    return (F.silu(gate_TF) * up_TF).to(gate_up_TF.dtype)
+def _swiglu(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+    return (F.silu(gate_TF.float()) * up_TF.float()).to(up_TF.dtype)
 
 
 @lru_cache(maxsize=8)

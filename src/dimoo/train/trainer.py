@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimoo.diffusion.corrupt import corrupt
-from dimoo.diffusion.schedule import Schedule
 from dimoo.model.transformer import Transformer
 from dimoo.page.batch import Packing, Rows, pack
 from dimoo.page.page import Page
@@ -72,7 +71,7 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
         for part in range(settings.accumulate):
             examples, after = next(batches)
             seed = (settings.seed * 1_000_003 + run.step) * 64 + part
-            hidden = hide(examples, torch.Generator().manual_seed(seed), ratio=settings.ratio, team=team)
+            hidden = hide(examples, torch.Generator().manual_seed(seed), settings=settings, team=team)
             loss, losses_M = hidden_loss(
                 run.model, hidden, text_weight=settings.text_weight, dtype=DTYPES[settings.dtype], fuse=settings.fuse
             )
@@ -124,15 +123,22 @@ class Hidden:
 
 
 def hide(
-    examples: Sequence[Example], generator: torch.Generator, *, ratio: Schedule = "cosine", team: Team | None = None
+    examples: Sequence[Example],
+    generator: torch.Generator,
+    *,
+    settings: TrainSettings | None = None,
+    team: Team | None = None,
 ) -> Hidden:
     """Hide positions of every page and pack the pages, the shortest first, so that equal lengths stand together.
 
     Of a batch that a team shares, the pages of this process; all are hidden all the same, so that the lot falls alike.
     """
-    team = team or Team()
+    team, settings = team or Team(), settings or TrainSettings()
     examples = sorted(examples, key=lambda example: len(example.page))
-    corrupted = [corrupt(example.page, generator, schedule=ratio) for example in examples]
+    corrupted = [
+        corrupt(example.page, generator, schedule=settings.ratio, whole_share=settings.whole_share)
+        for example in examples
+    ]
     vocab = examples[0].page.vocab
     codes = [
         int((example.page.ids[hidden] >= vocab.image_offset).sum())

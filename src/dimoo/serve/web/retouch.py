@@ -91,7 +91,7 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
 def _canvas() -> gr.ImageEditor:
     white = "#ffffff"
     return gr.ImageEditor(
-        label="Paint what shall change",
+        label="Paint here",
         type="pil",
         format="png",
         image_mode="RGBA",
