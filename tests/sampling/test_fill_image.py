@@ -200,6 +200,16 @@ def test_no_tensor_of_sequence_times_vocabulary(policy: Policy, monkeypatch: pyt
     assert max(codes) <= 2 * 16, "logits of the masked cells of the two branches at most"
 
 
+@pytest.mark.parametrize("settings", [ImageSettings(steps=6), ImageSettings(steps=6, entropy_bound=0.5)])
+def test_a_step_waits_for_the_device_once(settings: ImageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Broken to try it: ids, scores and probabilities fetched page by page.
+    fetched: list[torch.Tensor] = []
+    whole = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: fetched.append(tensor) or whole(tensor))
+    assert len(fetched) == 0
+    assert len(steps(MODEL, MIXED, settings, SEEDS)) == len(fetched)
+
+
 def test_ties_at_the_cut_are_revealed() -> None:
     # Broken to try it: topk of the planned count instead of the threshold.
     flat = small_model()

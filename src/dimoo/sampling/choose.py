@@ -12,6 +12,7 @@ Shapes: M masked positions, V candidate ids.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -28,6 +29,15 @@ class Choice:
     ids_M: Tensor
     probability_M: Tensor
     score_M: Tensor
+
+
+def to_host(pages: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """Columns of every page, each (M), as float32 on the host, fetched together: a step waits for the device once.
+
+    float32 holds ids, booleans, scores and probabilities exactly (ids are below 2^24).
+    """
+    packed = torch.cat([torch.stack([column.float() for column in page]) for page in pages], dim=1).cpu()
+    return [list(part) for part in packed.split([len(page[0]) for page in pages], dim=1)]
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator, noise: Noise, device: torch.device) -> Tensor:

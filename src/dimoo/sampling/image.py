@@ -22,7 +22,7 @@ from torch import Tensor
 from dimoo.diffusion.schedule import masked_counts
 from dimoo.model.transformer import Transformer
 from dimoo.page.page import Page
-from dimoo.sampling.choose import choose, reveal_bounded_entropy, reveal_highest
+from dimoo.sampling.choose import choose, reveal_bounded_entropy, reveal_highest, to_host
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.order import halton_scores
 from dimoo.sampling.read import Candidates, FirstStates, Reader
@@ -97,33 +97,39 @@ def fill_image(
             scores=scores,
             next_counts=[count - stay for count, stay in zip(counts, left, strict=True)],
         )
-        guess = []
-        for i, logits_MV in enumerate(logits):
-            where = masked[i].nonzero().flatten()
-            if not len(where):
-                guess.append(ids[i])
-                revealed[i] = torch.zeros_like(masked[i])
-                continue
-            choice = choose(
+        choices = [
+            choose(
                 logits_MV,
-                generators[i],
+                generator,
                 temperature=settings.temperature,
                 noise=settings.noise,
                 top_k=settings.top_k,
                 top_p=settings.top_p,
             )
-            chosen = choice.ids_M.cpu() + candidates.start
-            score = scores[i][where] if ranked else choice.score_M.cpu()
+            for logits_MV, generator in zip(logits, generators, strict=True)
+        ]
+        columns = [[choice.ids_M, choice.score_M, choice.probability_M] for choice in choices]
+        if settings.entropy_bound is not None:
+            for column, logits_MV in zip(columns, logits, strict=True):
+                column.append(reveal_bounded_entropy(logits_MV, settings.entropy_bound))
+        guess = list(ids)
+        for i, (number, score, sure, *easy) in enumerate(to_host(columns)):
+            where = masked[i].nonzero().flatten()
+            if not len(where):
+                revealed[i] = torch.zeros_like(masked[i])
+                continue
+            chosen = number.long() + candidates.start
+            score = scores[i][where] if ranked else score
             now = reveal_highest(score, left[i])
-            if settings.entropy_bound is not None:
-                now = now | reveal_bounded_entropy(logits_MV, settings.entropy_bound).cpu()
+            for within in easy:
+                now = now | within.bool()
             clocks[i] += 1
-            guess.append(ids[i].index_copy(0, where, chosen))
+            guess[i] = ids[i].index_copy(0, where, chosen)
             ids[i] = ids[i].index_copy(0, where, torch.where(now, chosen, vocab.mask))
             revealed[i] = torch.zeros_like(masked[i]).index_copy(0, where, now)
             if not ranked:
                 scores[i] = torch.full_like(scores[i], -torch.inf).index_copy(0, where, score)
-            probability[i] = torch.ones_like(probability[i]).index_copy(0, where, choice.probability_M.cpu())
+            probability[i] = torch.ones_like(probability[i]).index_copy(0, where, sure)
             masked[i] = masked[i] & ~revealed[i]
         yield Step(
             index=step,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dimoo.diffusion.schedule import even_counts
 from dimoo.model.transformer import Transformer
-from dimoo.sampling.choose import Choice, choose, reveal_bounded_entropy, reveal_confident, reveal_count
+from dimoo.sampling.choose import Choice, choose, reveal_bounded_entropy, reveal_confident, reveal_count, to_host
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import Step
 from dimoo.sampling.read import Candidates, Reader
@@ -68,20 +68,23 @@ def fill_text(
                 scores=[scores[i] for i in active],
                 next_counts=[plans[i][step] for i in active],
             )
-            guess = list(ids)
+            columns = []
             for i, logits_MV in zip(active, logits, strict=True):
+                choice = _choose(logits_MV, generators[i], settings)
+                now = _reveal(logits_MV, choice, plans[i][step], settings)
+                columns.append([choice.ids_M, choice.score_M, choice.probability_M, now])
+            guess = list(ids)
+            for i, (number, score, sure, revealing) in zip(active, to_host(columns), strict=True):
                 where = masked[i].nonzero().flatten()
                 revealed[i] = torch.zeros(length, dtype=torch.bool)
                 if not len(where):
                     continue
-                choice = _choose(logits_MV, generators[i], settings)
-                now = _reveal(logits_MV, choice, plans[i][step], settings)
-                chosen = choice.ids_M.cpu()
+                chosen, now = number.long(), revealing.bool()
                 guess[i] = ids[i].index_copy(0, where, chosen)
                 ids[i] = ids[i].index_copy(0, where, torch.where(now, chosen, vocab.mask))
                 revealed[i][where] = now
-                scores[i] = torch.full((length,), -torch.inf).index_copy(0, where, choice.score_M.float().cpu())
-                probability[i] = torch.ones(length).index_copy(0, where, choice.probability_M.float().cpu())
+                scores[i] = torch.full((length,), -torch.inf).index_copy(0, where, score)
+                probability[i] = torch.ones(length).index_copy(0, where, sure)
                 if settings.early_stop:
                     ids[i] = pad_after_end(ids[i], vocab)
             yield Step(
@@ -127,7 +130,7 @@ def _choose(logits_MV: Tensor, generator: torch.Generator, settings: TextSetting
 
 def _reveal(logits_MV: Tensor, choice: Choice, count: int, settings: TextSettings) -> Tensor:
     if settings.threshold is not None:
-        return reveal_confident(choice.probability_M, settings.threshold).cpu()
+        return reveal_confident(choice.probability_M, settings.threshold)
     if settings.entropy_bound is not None:
-        return reveal_bounded_entropy(logits_MV, settings.entropy_bound).cpu()
-    return reveal_count(choice.score_M, count).cpu()
+        return reveal_bounded_entropy(logits_MV, settings.entropy_bound)
+    return reveal_count(choice.score_M, count)
