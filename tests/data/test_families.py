@@ -5,7 +5,7 @@ import pytest
 
 from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
-from dimoo.data.stickers.families import family
+from dimoo.data.stickers.families import drill, family
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
 
@@ -45,6 +45,22 @@ def test_nothing_held_out_is_ever_drawn(monkeypatch):
         family(seed)
     assert len(drawn) > 800
     assert not any(is_held_out(scene) for scene in drawn)
+
+
+def test_drills_are_read_as_they_are_drawn(monkeypatch):
+    # Broken to try it: the questions of one scene asked about the next one's picture.
+    scenes = []
+    whole = families.draw
+    monkeypatch.setattr(families, "draw", lambda scene, known: (scenes.append(scene), whole(scene, known))[1])
+    records = drill(3)
+    assert len(scenes) == 16 and {len(scene.stickers) for scene in scenes} == {1, 2}
+    assert not any(is_held_out(scene) for scene in scenes)
+    said = {id(r.answer_image): r.prompt for r in records if r.task == "text_to_image"}
+    assert len(said) == 16 and {"text_to_image", "understand"} == {r.task for r in records}
+    read = [(r.prompt, r.answer_text, said[id(r.images[0])]) for r in records if r.task == "understand"]
+    full = [answer == words for question, answer, words in read if question == "describe the picture."]
+    styles = [answer in words for question, answer, words in read if question.startswith("what style")]
+    assert len(full) > 3 and all(full) and len(styles) > 8 and all(styles)
 
 
 def test_masks_cover_what_differs(records):

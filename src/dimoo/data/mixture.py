@@ -11,6 +11,7 @@ Mixture = dict[tuple[str, str], float]
 START: Mixture = {
     ("text_to_image", "caption"): 35.0,
     ("text_to_image", "drill"): 15.0,
+    ("understand", "drill"): 15.0,
     ("understand", "what"): 7.0,
     ("understand", "caption"): 5.0,
     ("understand", "colour"): 2.0,
@@ -43,6 +44,7 @@ START: Mixture = {
 ALL: Mixture = START | {
     ("text_to_image", "caption"): 28.0,
     ("text_to_image", "drill"): 8.0,
+    ("understand", "drill"): 8.0,
     ("understand", "relation"): 3.0,
     ("understand", "compare"): 2.0,
     ("edit", "edit_add"): 4.0,

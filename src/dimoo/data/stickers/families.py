@@ -55,20 +55,22 @@ def family(seed: int | np.random.Generator, catalogue: Catalogue | None = None, 
 
 
 def drill(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> list[Record]:
-    """Scenes of one or two stickers with captions that say everything: where words and drawings lock soonest. Only for
-    training; nothing held out occurs."""
+    """Scenes of one or two stickers, drawn from captions that say everything and read by questions about what they show:
+    where words and drawings lock soonest, in both directions. Only for training; nothing held out occurs."""
     rng = generator(seed, "train")
     catalogue = catalogue or Catalogue.load()
     drawn = [sample_scene(rng, count=int(rng.integers(1, 3)), catalogue=catalogue) for _ in range(scenes)]
-    return [
-        Record(
-            task="text_to_image",
-            kind="drill",
-            prompt=describe(scene, FULL, catalogue),
-            answer_image=draw(scene, catalogue),
-        )
-        for scene in drawn
-    ]
+    records = []
+    for scene in drawn:
+        words, picture = describe(scene, FULL, catalogue), draw(scene, catalogue)
+        records.append(Record(task="text_to_image", kind="drill", prompt=words, answer_image=picture))
+        asked = [ask(scene, kind, rng, catalogue=catalogue) for kind in ("what", "caption", "style", "relation")]
+        records += [
+            Record(task="understand", kind="drill", prompt=q.question, images=(picture,), answer_text=q.answer)
+            for q in asked
+            if q is not None
+        ]
+    return records
 
 
 class _Family:
