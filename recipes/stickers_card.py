@@ -1,8 +1,9 @@
 """Write the model card of the small model from what was measured: nothing in it is typed in by hand.
 
 What: reads the training run's `metrics.jsonl` and the report of `dimoo eval stickers --json`, and writes `README.md`
-beside the shipped weights. `--scores` takes reports of earlier weights as PAGES=FILE, for the table of scores by hours.
-Command: `python recipes/stickers_card.py --report scores.json`
+beside the shipped weights. What each stage of training measured is kept in `stickers_history.jsonl` beside this recipe,
+since a run's own folder may not be there next time; scores by pages likewise.
+Command: `python recipes/stickers_card.py --stage "8 layers, inner width 1,024" --report scores.json`
 Hardware: any; a second.
 """
 
@@ -16,6 +17,7 @@ from dimoo.eval.stickers import table
 from dimoo.model.checkpoint import load_config
 from dimoo.pipeline import SHIPPED
 
+HISTORY = Path(__file__).with_name("stickers_history.jsonl")
 RUN = Path.home() / ".cache" / "dimoo" / "runs" / "stickers"
 LOSSES = ("with_words", "without_words", "understand", "edit_add", "canny_pred", "inpaint")
 
@@ -40,7 +42,7 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
     python recipes/stickers_recogniser.py    # the judge
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
 
-Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages in {steps:,} steps.
+Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages.
 """
 
 EARLY = """
@@ -54,7 +56,6 @@ LIMITS = """
 
 - Tasks of tier A (text to picture, edits, style by words, canny both ways, inpainting, questions, captions) and tier B
   (subject, style by reference, outpainting, swap, move, recount, hed, depth) have a row above, whatever it says.
-- Follow-up questions, comparisons of two pictures and talk without a picture are trained and not yet scored.
 - Openpose, views of one object from several sides, and text in pictures: not by this model. The engine lays out their
   pages; these weights never saw one.
 - It repeats what it was shown: 288 drawings. It is a yardstick and a teaching model, not an artist.
@@ -65,18 +66,33 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--run", type=Path, default=RUN)
     arguments.add_argument("--report", type=Path, required=True)
-    arguments.add_argument("--scores", nargs="*", default=[], help="PAGES=FILE of earlier weights")
+    arguments.add_argument("--stage", required=True, help="name of the run; what was kept under it is replaced")
     arguments.add_argument("--into", type=Path, default=SHIPPED / "README.md")
     given = arguments.parse_args()
-    lines = [json.loads(line) for line in (given.run / "metrics.jsonl").read_text().splitlines()]
     report = json.loads(given.report.read_text())
-    earlier = [(int(pages), json.loads(Path(file).read_text())) for pages, file in (s.split("=") for s in given.scores)]
-    given.into.write_text(card(lines, report, earlier))
+    kept = [json.loads(line) for line in HISTORY.read_text().splitlines()]
+    lines = [json.loads(line) for line in (given.run / "metrics.jsonl").read_text().splitlines()]
+    rows = history([row for row in kept if row["stage"] != given.stage], given.stage, lines)
+    rows[-1]["scores"] = {
+        "t2i": report["t2i"]["overall"]["score"],
+        "qa": report["qa"]["overall"]["score"],
+        "n": report["settings"]["n"],
+    }
+    HISTORY.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given.into.write_text(card(rows, report))
 
 
-def card(lines: list[dict[str, Any]], report: dict[str, Any], earlier: list[tuple[int, dict[str, Any]]]) -> str:
+def history(earlier: list[dict[str, Any]], stage: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of earlier stages, and after them those of this run; hours and pages count from the very beginning."""
+    hours, pages = (earlier[-1]["hours"], earlier[-1]["pages"]) if earlier else (0.0, 0)
+    return earlier + [
+        {"stage": stage, "hours": round(hours + more, 2), "pages": pages + drawn, "losses": losses}
+        for more, drawn, losses in losses_by_hours(lines)
+    ]
+
+
+def card(rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     config = load_config(SHIPPED)
-    curve = losses_by_hours(lines)
     about = ABOUT.format(
         parameters=config.parameters / 1e6,
         layers=config.n_layers,
@@ -84,40 +100,38 @@ def card(lines: list[dict[str, Any]], report: dict[str, Any], earlier: list[tupl
         codes=json.loads((SHIPPED / "vqvae" / "config.json").read_text())["num_vq_embeddings"],
         concepts=len(CORE),
         styles=len(STYLES),
-        hours=curve[-1][0],
-        pages=curve[-1][1],
-        steps=max(line["step"] for line in lines if any(name.startswith("held_out") for name in line)),
+        hours=rows[-1]["hours"],
+        pages=rows[-1]["pages"],
     )
     overall = report["t2i"]["overall"]["score"]
     if overall < 0.5:
         about += EARLY.format(overall=overall)
-    losses = ["| hours | pages | " + " | ".join(LOSSES) + " |", "|---" * (len(LOSSES) + 2) + "|"]
-    losses += [
-        f"| {hours:.2f} | {pages:,} | " + " | ".join(f"{found.get(name, float('nan')):.2f}" for name in LOSSES) + " |"
-        for hours, pages, found in curve
-    ]
+    losses: list[str] = []
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        losses += ["", f"{stage}:", "", "| hours | pages | " + " | ".join(LOSSES) + " |"]
+        losses += ["|---" * (len(LOSSES) + 2) + "|"]
+        losses += [_row_of_losses(row) for row in rows if row["stage"] == stage]
     scores = ["| | score | n | 95 % |", "|---|---|---|---|"]
     scores += [f"| {name.strip()} | {score} | {n} | {ci} |" for name, score, n, ci in table(report)]
-    parts = [about, "## Loss by hours", "", "Nats a hidden position on held-out pages, averaged weights.", "", *losses]
-    if earlier:
-        parts += [
-            "",
-            "## Scores by training",
-            "",
-            "| pages | t2i.overall | qa.overall | n a row |",
-            "|---|---|---|---|",
-        ]
-        parts += [
-            f"| {pages:,} | {one['t2i']['overall']['score']:.3f} | {one['qa']['overall']['score']:.3f} | "
-            f"{one['settings']['n']} |"
-            for pages, one in earlier
-        ]
+    parts = [about, "## Loss by hours", "", "Nats a hidden position on held-out pages, averaged weights.", *losses]
+    parts += ["", "## Scores by hours", "", "| hours | pages | t2i.overall | qa.overall | n a row |", "|---" * 5 + "|"]
+    parts += [
+        f"| {row['hours']:.2f} | {row['pages']:,} | {row['scores']['t2i']:.3f} | {row['scores']['qa']:.3f} | "
+        f"{row['scores']['n']} |"
+        for row in rows
+        if "scores" in row
+    ]
     settings = report["settings"]
     command = (
         f"dimoo eval stickers --n {settings['n']} --seed {settings['seed']} --suite {','.join(settings['suites'])}"
     )
     parts += ["", "## Scores", "", f"`{command}` on these weights.", "", *scores, LIMITS]
     return "\n".join(parts)
+
+
+def _row_of_losses(row: dict[str, Any]) -> str:
+    found = [f"{row['losses'][name]:.2f}" if name in row["losses"] else "" for name in LOSSES]
+    return f"| {row['hours']:.2f} | {row['pages']:,} | " + " | ".join(found) + " |"
 
 
 def losses_by_hours(lines: list[dict[str, Any]]) -> list[tuple[float, int, dict[str, float]]]:

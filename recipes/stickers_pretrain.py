@@ -89,7 +89,9 @@ def main() -> None:
     arguments.add_argument("--width", type=int, default=256)
     arguments.add_argument("--layers", type=int, default=8)
     arguments.add_argument("--inner", type=int, default=1024, help="inner width of the MLPs")
-    arguments.add_argument("--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from")
+    arguments.add_argument(
+        "--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from"
+    )
     arguments.add_argument("--whole-share", type=float, default=TrainSettings.whole_share)
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
     arguments.add_argument("--threads", type=int, default=2)

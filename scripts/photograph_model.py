@@ -58,7 +58,9 @@ def main() -> int:
 def strip(files: list[Path], target: Path) -> None:
     """Pictures side by side on white, twice as large."""
     pictures = [Image.open(file).convert("RGB") for file in files]
-    pictures = [picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS) for picture in pictures]
+    pictures = [
+        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS) for picture in pictures
+    ]
     width = sum(picture.width + GAP for picture in pictures) - GAP
     sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
     left = 0

@@ -57,7 +57,9 @@ def hidden_states(
         x_TD, normed_TD = add_norm(x_TD, update_TD, block.attention_norm.weight, block.attention_norm.eps)
         qkv_TD = F.linear(normed_TD, block.qkv.weight.to(dtype))
         parts = []
-        for (length, pages), part_TD in zip(groups, qkv_TD.split([length * pages for length, pages in groups]), strict=True):
+        for (length, pages), part_TD in zip(
+            groups, qkv_TD.split([length * pages for length, pages in groups]), strict=True
+        ):
             q, k, v = _heads(part_TD.unflatten(0, (pages, length)), config.n_heads)
             q, k = (rotate(part, cos_Lh[:length], sin_Lh[:length]) for part in (q, k))
             parts.append(_attention(*(part.flatten(-2) for part in (q, k, v))).transpose(1, 2).flatten(2).flatten(0, 1))
