@@ -3,9 +3,9 @@
     python scripts/measure_steps.py                                    # the shipped model, then width 1024
     python scripts/measure_steps.py --dtype bfloat16 --threads 2
 
-A step is a guided one of text-to-image (two pages packed), everything masked: the shipped model at 128 x 128 pixels, and
-random weights of width 1024 and 12 layers at 512 x 512. All variants take turns, so that what else the machine does
-falls on all alike; medians are printed.
+A step is a guided one of text-to-image (two pages packed), everything masked: the shipped model at 128 x 128 pixels,
+and random weights of width 1024 and 12 layers at 512 x 512. All variants take turns, so that what else the machine
+does falls on all alike; medians are printed.
 
     full        every row, keys and values stored
     partial     a tenth of the rows of each page, against the stored keys and values

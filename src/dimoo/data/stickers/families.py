@@ -55,8 +55,8 @@ def family(seed: int | np.random.Generator, catalogue: Catalogue | None = None, 
 
 
 def drill(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> list[Record]:
-    """Scenes of one or two stickers, drawn from captions that say everything and read by questions about what they show:
-    where words and drawings lock soonest, in both directions. Only for training; nothing held out occurs."""
+    """Scenes of one or two stickers, drawn from captions that say everything, and read by questions about what they
+    show: where words and drawings lock soonest, in both directions. Only for training; nothing held out occurs."""
     rng = generator(seed, "train")
     catalogue = catalogue or Catalogue.load()
     drawn = [sample_scene(rng, count=int(rng.integers(1, 3)), catalogue=catalogue) for _ in range(scenes)]
