@@ -25,7 +25,7 @@ COMMANDS = (
     'dimoo t2i "three noto bananas on a green background" -o bananas.png',
     'dimoo edit apple.png "remove the train" --type edit_remove -o alone.png',
     'dimoo edit apple.png "make the background blue" --type edit_background -o blue.png',
-    'dimoo edit apple.png "redraw it in 3d style" --type edit_text_transfer -o styled.png',
+    'dimoo edit apple.png "redraw this in 3d style" --type edit_text_transfer -o styled.png',
     'dimoo inpaint apple.png "a flat red apple on the left and a flat key on the right, on a white background"'
     " --box 80 40 48 48 -o key.png",
     'dimoo t2i "a flat red heart" --transparent -o heart.png',

@@ -28,3 +28,9 @@ def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^ +make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
+
+
+def test_commands_beside_the_pictures_are_those_that_made_them() -> None:
+    commands = runpy.run_path(str(ROOT / "scripts" / "photograph_model.py"))["COMMANDS"]
+    printed = [re.sub(r"\s+#.*", "", line) for line in README.splitlines() if line.startswith("dimoo ")]
+    assert not [command for command in commands if command not in printed]

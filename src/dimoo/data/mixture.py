@@ -10,7 +10,7 @@ Mixture = dict[tuple[str, str], float]
 # Words and drawings must lock together first: half of it draws from words, a quarter reads, a quarter edits.
 START: Mixture = {
     ("text_to_image", "caption"): 35.0,
-    ("text_to_image", "drill"): 15.0,
+    ("text_to_image", "drill"): 25.0,
     ("understand", "drill"): 15.0,
     ("understand", "what"): 7.0,
     ("understand", "caption"): 5.0,
