@@ -8,7 +8,7 @@ from serve_fixtures import data_url, opened, picture
 
 from dimoo import Message, TextToImage, Understand
 from dimoo.pipeline import Pipeline
-from dimoo.serve.chat import cut
+from dimoo.serve.chat import cut, held_back
 from dimoo.tasks.edit import Edit
 
 
@@ -79,6 +79,14 @@ def test_fewer_tokens_and_stop_strings(client: OpenAI) -> None:
     )
     assert made.choices[0].message.content == cut(text, [text[1:3]])
     assert made.choices[0].finish_reason == "stop"
+
+
+def test_what_may_become_a_stop_string_is_held_back() -> None:
+    # Broken to try it: the text itself, so that "x" and "a" were sent before "ab" ended the answer at "x".
+    assert [held_back(text, ["ab", "cde"]) for text in ("x", "xa", "xab", "xcd", "xc", "")] == [
+        "x", "x", "xab", "x", "x", ""
+    ]  # fmt: skip
+    assert held_back("xa", []) == "xa"
 
 
 def test_steps_and_lengths_that_do_not_divide_are_answered(client: OpenAI) -> None:

@@ -157,6 +157,61 @@ def test_a_shutdown_loses_no_answer_that_was_begun(gated: GatedPipeline) -> None
             assert begun.result(20).data[0].b64_json
 
 
+def test_when_grace_runs_out_what_runs_is_handed_back(gated: GatedPipeline) -> None:
+    # Broken to try it: without the deadline, uvicorn cut the connection and answered 500 in plain text.
+    with ThreadPoolExecutor() as pool:
+        with running(gated, ServeSettings(web=False, grace=0.5)) as server:
+            begun = pool.submit(httpx.post, server.url + DRAW, json={"prompt": "a fox"}, timeout=30)
+            until(lambda: gated.batches)
+            server.should_exit = True
+            answer = begun.result(10)
+            assert answer.status_code == 503 and answer.json()["error"]["code"] == "shutting_down"
+            gated.open()
+
+
+def test_more_pictures_than_the_queue_holds_are_refused_for_good(gated: GatedPipeline) -> None:
+    gated.open()
+    with running(gated, settings(waiting=2)) as server:
+        answer = httpx.post(server.url + DRAW, json={"prompt": "a fox", "n": 3}, timeout=30)
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "n"
+        assert httpx.post(server.url + DRAW, json={"prompt": "a fox", "n": 2}, timeout=30).status_code == 200
+
+
+def test_a_page_longer_than_a_batch_may_be_is_refused(pipeline: Pipeline) -> None:
+    with running(pipeline, settings(batch_ids=8)) as server:
+        answer = httpx.post(server.url + DRAW, json={"prompt": "a fox"}, timeout=30)
+        assert answer.status_code == 400 and "ids are too many" in answer.json()["error"]["message"]
+
+
+def test_other_names_than_the_servers_own_are_refused(pipeline: Pipeline) -> None:
+    with running(pipeline, ServeSettings(web=False, hosts=("127.0.0.1", "localhost"))) as server:
+        url = f"{server.url}/v1/models"
+        assert httpx.get(url).status_code == 200
+        for name, status in (("localhost:8000", 200), ("LOCALHOST", 200), ("evil.example", 421), ("", 421)):
+            assert httpx.get(url, headers={"host": name}).status_code == status, name
+
+
+def test_an_empty_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="an empty key would let everybody in"):
+        ServeSettings(keys=("",))
+
+
+@pytest.mark.parametrize("url", ["data:image/png,\ud800", "data:image/png;base64,\ud800", "http://\ud800/"])
+def test_urls_that_are_no_text_are_refused(server: Server, url: str) -> None:
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what?"}]
+    body = json.dumps({"messages": [{"role": "user", "content": parts}]})
+    answer = httpx.post(server.url + CHAT, content=body, headers={"content-type": "application/json"}, timeout=30)
+    assert answer.status_code == 400 and is_openai_error(answer)
+
+
+def test_a_form_in_no_known_charset_is_refused(server: Server) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\xff\r\n--b--\r\n'
+    for charset in ("undefined", "utf-8", "wizardry"):
+        kind = f"multipart/form-data; boundary=b; charset={charset}"
+        answer = httpx.post(server.url + EDIT, content=body, headers={"content-type": kind}, timeout=30)
+        assert answer.status_code == 400 and is_openai_error(answer), charset
+
+
 def test_keys(pipeline: Pipeline) -> None:
     with running(pipeline, ServeSettings(web=False, keys=("one", "zwei"))) as server:
         assert client_of(server, api_key="zwei").images.generate(prompt="a fox").data
@@ -205,6 +260,23 @@ def test_the_content_check_sees_words_and_pictures(pipeline: Pipeline) -> None:
         refused = httpx.post(server.url + DRAW, json={"prompt": "bad"}).json()["error"]
         assert refused["code"] == "content_policy_violation"
     assert seen[:4] == [("good", False), ("good", True), ("bad", False), ("worse", False)]
+
+
+def test_the_content_check_reads_earlier_turns_and_shows_nothing_before_it(pipeline: Pipeline) -> None:
+    def check(prompt: str, image: Any) -> str | None:
+        if "odd" in prompt:
+            raise ValueError("secret details")
+        return "not here" if "bad" in prompt else None
+
+    with running(pipeline, ServeSettings(web=False, check=check)) as server:
+        turns = [{"role": "user", "content": "bad"}, {"role": "assistant", "content": "ok"}]
+        body = {"messages": [*turns, {"role": "user", "content": "go on"}]}
+        assert httpx.post(server.url + CHAT, json=body, timeout=30).json()["error"]["message"] == "not here"
+        odd = httpx.post(server.url + DRAW, json={"prompt": "odd"}, timeout=30)
+        assert odd.status_code == 500 and "secret" not in odd.text
+        body = {"prompt": "good", "stream": True, "partial_images": 3}
+        shown = httpx.post(server.url + DRAW, json=body, timeout=30).text
+        assert "image_generation.completed" in shown and "partial_image" not in shown
 
 
 def test_logs_hold_ids_and_no_prompts(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:

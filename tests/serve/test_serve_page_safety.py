@@ -45,8 +45,12 @@ def call(page: httpx.Client, path: str) -> dict[str, Any]:
     config = page.get("/config").json()
     results = [one["id"] for one in config["components"] if one["props"].get("label") == "Result"]
     sends = next(one for one in config["dependencies"] if one["inputs"] == results[:1])
-    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    asked = {"data": [file], "fn_index": sends["id"], "session_hash": f"s{abs(hash(path))}"}
+    return outcome(page, sends["id"], [{"path": path, "meta": {"_type": "gradio.FileData"}}])
+
+
+def outcome(page: httpx.Client, handler: int, data: list[Any]) -> dict[str, Any]:
+    """Call a handler of the page with values of our own choosing: how that ended."""
+    asked = {"data": data, "fn_index": handler, "session_hash": f"s{handler}{abs(hash(json.dumps(data)))}"}
     assert page.post("/gradio_api/queue/join", json=asked).status_code == 200
     with page.stream("GET", "/gradio_api/queue/data", params={"session_hash": asked["session_hash"]}) as answer:
         for line in answer.iter_lines():
@@ -66,6 +70,52 @@ def test_files_of_the_server_are_neither_read_nor_given(page: httpx.Client, path
     assert not made["success"]
     assert "root:" not in json.dumps(made)
     assert page.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A real picture on the server's disk that nobody uploaded."""
+    file = tmp_path / "private.png"
+    file.write_bytes(png(picture()))
+    return file
+
+
+def test_a_picture_on_the_disk_is_not_taken_for_a_visitors(page: httpx.Client, private: Path) -> None:
+    # Broken to try it: without `has_launched`, Gradio copied any file of the server to where a visitor may fetch it.
+    assert not call(page, str(private))["success"]
+
+
+def test_every_input_that_takes_files_refuses_those_of_the_server(page: httpx.Client, private: Path) -> None:
+    config = page.get("/config").json()
+    kinds = {one["id"]: one["type"] for one in config["components"]}
+    file = {"path": str(private), "meta": {"_type": "gradio.FileData"}}
+    values: dict[str, Any] = {
+        "image": file,
+        "uploadbutton": file,
+        "multimodaltextbox": {"text": "what?", "files": [file]},
+        "imageeditor": {"background": file, "layers": [file], "composite": file},
+    }
+    tried: set[str] = set()
+    for one in config["dependencies"]:
+        taken = {kinds[id] for id in one["inputs"]} & set(values)
+        if not taken <= tried:
+            made = outcome(page, one["id"], [values.get(kinds[id]) for id in one["inputs"]])
+            assert not made["success"], taken
+            tried |= taken
+    assert tried == set(values)
+
+
+def test_the_conversation_is_not_taken_from_the_browser(page: httpx.Client) -> None:
+    # Broken to try it: the chatbot among the inputs of the question; its value can name files and components.
+    config = page.get("/config").json()
+    chatbots = {one["id"] for one in config["components"] if one["type"] == "chatbot"}
+    assert chatbots and not any(chatbots & set(one["inputs"]) for one in config["dependencies"])
+
+
+def test_the_page_relays_nothing(page: httpx.Client) -> None:
+    for path in ("file=http://192.0.2.1/x.png", "file=https://example.com/x.png", "FILE=HTTP://192.0.2.1/x"):
+        assert page.get(f"/gradio_api/{path}").status_code in (400, 404)
+    assert page.get("/gradio_api/file=https://example.com/").json()["error"]["message"].endswith("not fetched")
 
 
 def test_nothing_is_fetched(page: httpx.Client, fetched: list[str]) -> None:

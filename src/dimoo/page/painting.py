@@ -32,21 +32,21 @@ def rectangle(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """The mask grown by `pixels` in every direction (square neighbourhood)."""
+    """The mask grown by `pixels` in every direction (square neighbourhood); takes as long for many as for few."""
     if pixels < 0:
         raise ValueError(f"dilation must be 0 or more pixels, got {pixels}")
-    if pixels == 0:
-        return mask
-    grown = F.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
-    return grown[0, 0] > 0
+    for _ in range(2 if pixels else 0):  # along the rows, then along the columns
+        within = F.pad(mask, (pixels + 1, pixels)).cumsum(-1, dtype=torch.int32)
+        mask = (within[:, 2 * pixels + 1 :] > within[:, : -2 * pixels - 1]).T
+    return mask
 
 
 def soften(mask: Tensor, pixels: int) -> Tensor:
     """Weights (H, W) in 0..1: 1 inside the mask, falling to 0 over `pixels` outside it."""
     weight = mask.float()
     for distance in range(1, pixels + 1):
-        ring = dilate(mask, distance).float() * (1 - distance / (pixels + 1))
-        weight = torch.maximum(weight, ring)
+        mask = dilate(mask, 1)
+        weight = torch.maximum(weight, mask.float() * (1 - distance / (pixels + 1)))
     return weight
 
 

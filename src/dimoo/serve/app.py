@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,7 +59,7 @@ def create_app(service: Service) -> Edge:
 
         mount_page(app, service)
     settings = service.settings
-    return Edge(app, keys=settings.keys, body_bytes=settings.limits.body_bytes)
+    return Edge(app, keys=settings.keys, body_bytes=settings.limits.body_bytes, hosts=settings.hosts)
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -141,24 +142,27 @@ class Server(uvicorn.Server):
             log_level=log_level,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=int(service.settings.grace),
+            timeout_graceful_shutdown=math.ceil(service.settings.grace) + 2,
         )
         super().__init__(config)
 
     async def shutdown(self, sockets: Any = None) -> None:
         self.service.worker.drain()
         watcher = asyncio.create_task(self._leave_when_answered())
+        deadline = asyncio.get_running_loop().call_later(self.service.settings.grace, self.service.worker.abandon)
         try:
             await super().shutdown(sockets)
         finally:
             watcher.cancel()
+            deadline.cancel()
+            self.service.worker.abandon()  # whoever is left was told, or uvicorn was told to force it
             if self.force_exit:  # then uvicorn skips it
                 await asyncio.wait_for(self.lifespan.shutdown(), self.service.settings.grace)
 
     async def _leave_when_answered(self) -> None:
         """Once every API request is answered, connections that are still open are pages that listen."""
         await asyncio.sleep(0.2)
-        while self.edge.in_flight or not self.service.worker.idle:
+        while self.edge.in_flight or self.service.in_flight or not self.service.worker.idle:
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.2)  # for answers on their way out
         self.force_exit = True

@@ -30,6 +30,7 @@ from dimoo.serve.worker import Finished, Stepped
 from dimoo.tokenizers.text import TextTokenizer
 
 GAP = "░"
+MOST_STOPS = 4
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -39,6 +40,7 @@ def chat_routes(service: Service) -> APIRouter:
     async def complete(body: ChatBody, request: Request) -> Response:
         """A question about pictures, a conversation, or (modalities with "image") a picture drawn or edited."""
         service.expect_model(body.model)
+        service.expect_room()
         report_unknown(body)
         _refuse_unsupported(body)
         for index, message in enumerate(body.messages):
@@ -82,7 +84,7 @@ class Reply:
         self.service, self.body, self.tasks = service, body, tasks
         self.text = service.pipeline.tools.text
         self.id, self.created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
-        self.stops = [body.stop] if isinstance(body.stop, str) else [stop for stop in body.stop or [] if stop]
+        self.stops = stops_of(body)
 
     async def whole(self, finished: list[Finished]) -> dict[str, Any]:
         choices = []
@@ -111,7 +113,7 @@ class Reply:
                         yield self._chunk(index, pictures)
                     yield self._chunk(index, {}, self.reason(step))
                 elif isinstance(step, Stepped) and step.page.spans[-1].kind == "answer":
-                    ready = cut(settled(self.text, step), self.stops)
+                    ready = held_back(cut(settled(self.text, step), self.stops), self.stops)
                     new = ready[len(sent[index]) :] if ready.startswith(sent[index]) else ""
                     draft = {"draft": drafted(self.text, step)} if self.body.stream_drafts else {}
                     if new or draft:
@@ -157,10 +159,24 @@ def _written(page: Page) -> int:
     return len(page.answer_ids()) if page.spans[-1].kind == "answer" else int(page.writable.sum())
 
 
+def stops_of(body: ChatBody) -> list[str]:
+    """The stop strings of a request, at most `MOST_STOPS` as in OpenAI's API."""
+    given = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if len(given) > MOST_STOPS:
+        raise invalid(f"at most {MOST_STOPS} stop strings, got {len(given)}", "stop")
+    return [stop for stop in given if stop]
+
+
 def cut(text: str, stops: list[str]) -> str:
     """The text before the first stop string."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
+
+
+def held_back(text: str, stops: list[str]) -> str:
+    """The text without an end that may be the beginning of a stop string."""
+    longest = max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
+    return text[: len(text) - longest]
 
 
 def settled(text: TextTokenizer, step: Stepped) -> str:

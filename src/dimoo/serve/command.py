@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from dimoo.commands.options import WHERE, Where
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]  # a flag for each
 
 
@@ -24,6 +25,7 @@ def serve(
     api_key: Several = (),
     alias: Several = (),
     allow_remote: Several = (),
+    allow_host: Several = (),
     check: str | None = None,
     max_batch: int | None = None,
     max_waiting: int = 64,
@@ -53,6 +55,9 @@ def serve(
         Another name by which clients may ask for the model, such as the one that they have built in.
     allow_remote
         A host (HOST or HOST:PORT) from which pictures may be fetched; none by default.
+    allow_host
+        Another name by which the server may be asked, for instance behind a proxy. A server that listens on this
+        machine only answers to its own names; one that listens further answers to any, unless some are given.
     check
         A content check, MODULE:FUNCTION: called with (prompt, picture or None), gives a reason to refuse, or None.
     max_batch
@@ -98,6 +103,7 @@ def serve(
         limits=limits,
         keys=(*api_key, *(key.strip() for key in os.environ.get("DIMOO_API_KEYS", "").split(",") if key.strip())),
         remote_hosts=allow_remote,
+        hosts=(*LOOPBACK, *allow_host) if host in LOOPBACK else allow_host,
         aliases=alias,
         check=None if check is None else find_check(check),
         metadata=metadata,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
-from dimoo.serve.errors import ApiError, too_large, unauthorised
+from dimoo.serve.errors import ApiError, invalid, too_large, unauthorised, wrong_host
 from dimoo.serve.service import request_id
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+RELAY = re.compile(r"/gradio_api/(file=https?:|proxy=)", re.IGNORECASE)  # Gradio would fetch what such a path names
 GUARDED = ("/v1/", "/metrics", "/openapi.json", "/docs")  # the page has its own door (web.py)
 
 
@@ -33,10 +35,13 @@ class _BodyTooLarge(Exception):
 
 
 class Edge:
-    """Wraps an ASGI application. `in_flight` counts the requests to the API that are being answered."""
+    """Wraps an ASGI application. `in_flight` counts the requests to the API that are being answered. With `hosts`,
+    requests whose Host header names another one are refused: a website whose name was pointed at this machine
+    (DNS rebinding) shall not use a visitor's browser to reach a server that listens here only."""
 
-    def __init__(self, app: App, *, keys: Sequence[str], body_bytes: int) -> None:
+    def __init__(self, app: App, *, keys: Sequence[str], body_bytes: int, hosts: Sequence[str] = ()) -> None:
         self.app, self.body_bytes = app, body_bytes
+        self.hosts = tuple(host.lower() for host in hosts)
         self.keys = tuple(key.encode() for key in keys)
         self.in_flight = 0
 
@@ -50,6 +55,10 @@ class Edge:
             await _Exchange(self, scope, receive, send).run(guarded=api)
         finally:
             self.in_flight -= api
+
+    def known_host(self, headers: dict[bytes, bytes]) -> bool:
+        name = headers.get(b"host", b"").decode("latin-1").lower()
+        return not self.hosts or re.sub(r":\d+$", "", name) in self.hosts
 
     def admits(self, headers: dict[bytes, bytes]) -> bool:
         """Whether the bearer key is one of ours; every key is compared, in constant time."""
@@ -75,7 +84,11 @@ class _Exchange:
         token = request_id.set(self.id)
         headers = dict(self.scope["headers"])
         try:
-            if guarded and not self.edge.admits(headers):
+            if not self.edge.known_host(headers):
+                await self.refuse(wrong_host())
+            elif RELAY.match(self.scope["path"]):
+                await self.refuse(invalid("pictures are uploaded, not fetched"))
+            elif guarded and not self.edge.admits(headers):
                 await self.refuse(unauthorised())
             elif int(headers.get(b"content-length", b"0")) > self.edge.body_bytes:
                 await self.refuse(self.too_large())
@@ -90,7 +103,7 @@ class _Exchange:
             if guarded:
                 seconds = time.perf_counter() - self.start
                 line = (self.id, self.scope["method"], self.scope["path"], self.status, seconds)
-                log.info("%s %s %s %s %.3f s", *line)
+                log.info("%s %s %r %s %.3f s", *line)
 
     def too_large(self) -> ApiError:
         return too_large(f"the body is larger than {self.edge.body_bytes:,} bytes")

@@ -46,6 +46,11 @@ def unauthorised() -> ApiError:
     return ApiError(401, "a valid key is needed: send 'Authorization: Bearer KEY'", code="invalid_api_key")
 
 
+def wrong_host() -> ApiError:
+    message = "this server is asked by another name; name it with --allow-host"
+    return ApiError(421, message, code="unknown_host")
+
+
 def no_such_model(name: str, known: str) -> ApiError:
     return ApiError(404, f"there is no model {name!r} here, only {known!r}", param="model", code="model_not_found")
 
@@ -55,8 +60,8 @@ def queue_full(waiting: int, retry_after: int) -> ApiError:
     return ApiError(429, message, type="rate_limit_error", code="queue_full", retry_after=retry_after)
 
 
-def shutting_down() -> ApiError:
-    message = "the server is shutting down; the request was not begun"
+def shutting_down(what: str = "was not begun") -> ApiError:
+    message = f"the server is shutting down; the request {what}"
     return ApiError(503, message, type="server_error", code="shutting_down", retry_after=5)
 
 

@@ -6,6 +6,7 @@ size; fetching whatever a stranger names would let them reach what only this mac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -42,6 +43,7 @@ class Fetcher:
         data = bytearray()
         try:
             async with (
+                asyncio.timeout(SECONDS),
                 httpx.AsyncClient(follow_redirects=False, timeout=SECONDS, trust_env=False) as client,
                 client.stream("GET", url) as response,
             ):
@@ -51,6 +53,6 @@ class Fetcher:
                     data += part
                     if len(data) > self.most_bytes:
                         raise too_large(f"the picture is larger than {self.most_bytes:,} bytes", param)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
             raise invalid("the picture's host did not answer", param, "image_url_failed") from error
         return bytes(data)

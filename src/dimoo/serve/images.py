@@ -53,8 +53,12 @@ def image_routes(service: Service) -> APIRouter:
     @router.post("/edits", response_model=ImageAnswer, responses=ERRORS, openapi_extra=EDIT_FORM)
     async def edit(request: Request) -> Response:
         """Pictures and words in, pictures out: edits, controls, inpainting, outpainting."""
-        async with read_form(request, service) as form:
-            body, pictures, mask = await read_edit(form, service)
+        service.expect_room()
+        try:
+            async with read_form(request, service) as form:
+                body, pictures, mask = await read_edit(form, service)
+        except UnicodeError as error:  # a charset that does not exist, or does not fit
+            raise invalid("the form's text cannot be read: send UTF-8") from error
         service.expect_model(body.model)
         report_unknown(body)
         tasks = await asyncio.to_thread(service.translator.edit, body, pictures, mask)  # large masks take a moment
@@ -109,10 +113,13 @@ async def _events(service: Service, body: Sampling, tasks: list[AnyTask], kind: 
                 if sent[index] >= wanted or (step.index + 1) * (wanted + 1) < (sent[index] + 1) * step.steps:
                     continue
                 preview = service.previews.plain(step)
+                made = await asyncio.to_thread(
+                    encode_picture, preview, body.output_format, quality=body.output_compression
+                )
                 yield event(
                     {
                         "type": f"{kind}.partial_image",
-                        "b64_json": to_base64(encode_picture(preview, body.output_format)),
+                        "b64_json": to_base64(made),
                         "partial_image_index": sent[index],
                         "created_at": int(time.time()),
                         "size": f"{preview.width}x{preview.height}",
@@ -159,7 +166,7 @@ def len_of(page: Page, kind: str) -> int:
 
 def report_unknown(body: Any) -> None:
     if body.unknown:
-        log.warning("%s unknown parameters are ignored: %s", request_id.get(), ", ".join(body.unknown)[:200])
+        log.warning("%s unknown parameters are ignored: %s", request_id.get(), repr(", ".join(body.unknown)[:200]))
 
 
 def read_form(request: Request, service: Service) -> Any:

@@ -93,12 +93,12 @@ def decode_data_url(url: str, param: str) -> bytes:
     if match is None:
         raise invalid("this is no data URL: expected data:image/png;base64,...", param, "invalid_image_url")
     payload = url[match.end() :]
-    if not match["base64"]:
-        return unquote_to_bytes(payload)
     try:
+        if not match["base64"]:
+            return unquote_to_bytes(payload)
         return base64.b64decode(payload, validate=False)
     except (binascii.Error, ValueError) as error:
-        raise invalid("the data URL's base64 is broken", param, "invalid_base64") from error
+        raise invalid("the data URL is broken", param, "invalid_base64") from error
 
 
 def decode_base64(text: str, param: str) -> bytes:

@@ -37,6 +37,7 @@ class Service:
         on_cpu = pipeline.model.device.type == "cpu"
         self.pipeline, self.settings = pipeline, settings
         self.metrics = Metrics()
+        self.in_flight = 0  # runs that are followed, whoever asked
         self.worker = Worker(
             pipeline,
             max_waiting=limits.waiting,
@@ -55,6 +56,10 @@ class Service:
             "device": pipeline.model.device.type,
         }
 
+    def expect_room(self) -> None:
+        """429 or 503 if a request sent now would not be taken, before its body is read."""
+        self.worker.expect_room()
+
     def expect_model(self, name: str | None) -> None:
         """404 unless the client means this model."""
         if name is not None and name not in (self.name, "dimoo", *self.settings.aliases):
@@ -63,8 +68,13 @@ class Service:
     async def events(
         self, tasks: Sequence[AnyTask], *, steps: bool = False, latest: bool = False
     ) -> AsyncGenerator[tuple[int, Event | Waiting], None]:
-        """(index, event) until all tasks are finished. Every failure is an ApiError; close it to cancel."""
+        """(index, event) until all tasks are finished. Every failure is an ApiError; close it to cancel.
+
+        Where pictures are checked, none is shown before: their steps are left out.
+        """
         name, start, status = task_name(tasks[0]), time.monotonic(), "cancelled"
+        steps = steps and (self.settings.check is None or isinstance(tasks[0], Understand))
+        self.in_flight += 1
         if self.settings.log_prompts:
             log.info("%s %s: %s", request_id.get(), name, json.dumps(words_of(tasks[0])))
         try:
@@ -87,6 +97,7 @@ class Service:
             log.exception("%s %s failed", request_id.get(), name)
             raise internal(request_id.get()) from error
         finally:
+            self.in_flight -= 1
             self.metrics.requests.labels(task=name, status=status).inc(len(tasks))
             self.metrics.request_seconds.observe(time.monotonic() - start)
 
@@ -103,7 +114,11 @@ class Service:
         check = self.settings.check
         if check is None:
             return
-        reason = await asyncio.to_thread(check, words, None if result is None else result.picture)
+        try:
+            reason = await asyncio.to_thread(check, words, None if result is None else result.picture)
+        except Exception as error:  # the check's own failure is no fault of the client's, whatever it raised
+            log.exception("%s the content check failed", request_id.get())
+            raise internal(request_id.get()) from error
         if reason:
             raise refused(reason)
 
@@ -117,4 +132,8 @@ class Service:
 
 
 def words_of(task: AnyTask) -> str:
-    return task.question if isinstance(task, Understand) else task.prompt
+    """All words that the model reads, those of earlier turns included."""
+    if not isinstance(task, Understand):
+        return task.prompt
+    said = [part for turn in task.history for part in (turn.words, turn.answer) if isinstance(part, str)]
+    return "\n".join([*said, task.question])

@@ -40,15 +40,23 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """`keys`: bearer keys, none means open. `remote_hosts`: hosts whose pictures may be fetched. `aliases`: other
-    names by which clients may call the model. `grace`: seconds that a shutdown waits for running requests."""
+    """`keys`: bearer keys, none means open. `remote_hosts`: hosts whose pictures may be fetched. `hosts`: names by
+    which the server may be asked, none means any. `aliases`: other names by which clients may call the model. `grace`:
+    seconds that a shutdown waits for running requests."""
 
     limits: Limits = field(default_factory=Limits)
     keys: tuple[str, ...] = field(default=(), repr=False)
     remote_hosts: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     check: ContentCheck | None = None
     metadata: bool = True
     log_prompts: bool = False
     web: bool = True
     grace: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not all(self.keys):
+            raise ValueError("an empty key would let everybody in; leave --api-key out instead")
+        if self.grace <= 0:
+            raise ValueError(f"grace must be positive, got {self.grace}")

@@ -26,7 +26,7 @@ from torch import Tensor
 from dimoo.page.page import Page
 from dimoo.pipeline import Pipeline, Prepared, Result
 from dimoo.sampling.image import Step
-from dimoo.serve.errors import ApiError, queue_full, shutting_down
+from dimoo.serve.errors import invalid, queue_full, shutting_down
 from dimoo.serve.metrics import Metrics
 from dimoo.tasks.base import Task
 
@@ -123,14 +123,33 @@ class Worker:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """All jobs or none. ApiError 429 if the queue has no room for them, 503 once draining."""
+        if len(jobs) > self.max_waiting:
+            raise invalid(f"at most {self.max_waiting} at a time here, got {len(jobs)}", "n")
         with self._changed:
-            if self._draining:
-                raise shutting_down()
-            if len(self._waiting) + len(jobs) > self.max_waiting:
-                raise queue_full(len(self._waiting), self._retry_after())
+            self._expect_room(len(jobs))
             self._waiting.extend(jobs)
             self._count()
             self._changed.notify_all()
+
+    def expect_room(self) -> None:
+        """ApiError as of `submit`, if there is no room for one job now."""
+        with self._changed:
+            self._expect_room(1)
+
+    def _expect_room(self, jobs: int) -> None:
+        if self._draining:
+            raise shutting_down()
+        if len(self._waiting) + jobs > self.max_waiting:
+            raise queue_full(len(self._waiting), self._retry_after())
+
+    def abandon(self) -> None:
+        """Drain, and hand back what runs as well (503): there is no time left to finish it."""
+        self.drain()
+        with self._changed:
+            running = list(self._running)
+        for job in running:
+            job.tell(Failed(error=shutting_down("was not finished")))
+            job.cancelled = True
 
     def cancel(self, job: Job) -> None:
         """Nobody waits for this job any more."""
@@ -258,6 +277,11 @@ class Worker:
             except Exception as error:
                 job.tell(Failed(error=error))
                 return False
+            if job.ids > self.max_ids:
+                job.tell(
+                    Failed(error=invalid(f"{job.ids:,} ids are too many: at most {self.max_ids:,} at a time here"))
+                )
+                return False
         return True
 
     def _run(self, batch: list[Job]) -> None:
@@ -335,8 +359,3 @@ def _stepped(step: Step, position: int, fixed: Tensor) -> Stepped:
         guess=step.guess[position],
         fixed=fixed,
     )
-
-
-def is_clients(error: Exception) -> bool:
-    """Whether an error is the client's business: what the package raises for a request that cannot be met."""
-    return isinstance(error, (ValueError, ApiError))

@@ -9,7 +9,7 @@ from dimoo.serve.service import Service
 from dimoo.serve.translate import AnyTask
 from dimoo.serve.web.form import Tab, Takes, Values, form, wire
 from dimoo.serve.web.shelf import Gallery
-from dimoo.serve.web.uploads import picture_input, read_file, taken
+from dimoo.serve.web.uploads import picture_input, read_file, reader_of, taken
 from dimoo.tasks.edit import EDIT_TYPES
 
 EDITS = [name for name, row in EDIT_TYPES.items() if row.system in ("edit", "subject", "style", "multi_view")]
@@ -33,7 +33,8 @@ def edit_tab(service: Service, gallery: Gallery) -> Tab:
     def make(values: Values) -> AnyTask:
         paths = [values[picture], *([values[style]] if values[style] else [])]
         body = EditBody(edit_type=values[kind], **made.sampling(values))
-        return service.translator.edit(body, [read_file(service, path) for path in paths], None)[0]
+        reader = reader_of(service)
+        return service.translator.edit(body, [read_file(service, path, reader) for path in paths], None)[0]
 
     wire(service, gallery, made, make, reads=[kind, picture, style])
     return Tab(form=made, takes=Takes(take=taken, outputs=[picture]))

@@ -52,7 +52,7 @@ class Form:
         """Words and settings as fields of a request's body."""
         return {
             "prompt": values[self.prompt],
-            "num_inference_steps": int(values[self.steps]),
+            "num_inference_steps": int(values[self.steps] or 0),
             "cfg_scale": values[self.cfg],
             "temperature": values[self.temperature],
         }
@@ -167,7 +167,7 @@ def wire(
 
     async def run(values: Values) -> AsyncGenerator[Values, None]:
         try:
-            task = with_seed(make(values), values[made.seed], values[made.fresh])
+            task = with_seed(await asyncio.to_thread(make, values), values[made.seed], values[made.fresh])
         except (ApiError, ValueError) as error:
             yield {made.status: f"⚠ {error}", made.live: "", made.seed: values[made.seed], ended: None}
             return

@@ -48,10 +48,12 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
             return {made.status: "There is no picture yet."}
         try:
             factor = service.pipeline.tools.image.factor
-            picture = within(read_file(service, path).convert("RGB"), service.translator.output_pixels, factor)
+            brought = read_file(service, path).convert("RGB")
+            picture = within(brought, service.translator.output_pixels, factor)
         except ApiError as error:
             return {made.status: f"⚠ {error.message}"}
-        words = f"{picture.width} x {picture.height} pixels. Now paint."
+        size, was = f"{picture.width} x {picture.height}", f"{brought.width} x {brought.height}"
+        words = f"{size} pixels{'' if size == was else f' of {was}'}. Now paint."
         return {current: picture, canvas: to_canvas(picture), rounds: [], made.status: words}
 
     def make(values: Values) -> AnyTask:

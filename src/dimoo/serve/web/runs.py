@@ -56,7 +56,10 @@ async def watch(service: Service, task: AnyTask) -> AsyncGenerator[View, None]:
 
 
 def with_seed(task: AnyTask, seed: float | None, fresh: bool) -> AnyTask:
-    """The task with the form's seed, unless a new one is wanted: it already has one, drawn by lot."""
+    """The task with the form's seed, unless a new one is wanted: it already has one, drawn by lot. ValueError for a
+    seed that is none."""
+    if not fresh and seed is not None and not 0 <= seed < 2**63:
+        raise ValueError(f"a seed lies between 0 and 2^63 - 1, got {seed:.0f}")
     return task if fresh or seed is None else replace(task, seed=int(seed))
 
 

@@ -49,6 +49,7 @@ def mount_page(app: FastAPI, service: Service) -> None:
     for name in ("httpx", "gradio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     page = build(service)
+    page.has_launched = True  # mounted, not launched: without this Gradio would take any path as a visitor's file
     page.queue(default_concurrency_limit=limits.waiting, max_size=limits.waiting, api_open=False)
     keys = [key.encode() for key in service.settings.keys]
 

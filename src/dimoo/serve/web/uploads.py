@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,32 @@ def picture_input(label: str) -> gr.Image:
     return gr.Image(label=label, type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260)
 
 
-def read_file(service: Service, path: str | None) -> Image.Image:
-    """The picture in an uploaded file. ValueError if there is none yet, ApiError if it is no good."""
+def reader_of(service: Service, earlier: Sequence[Image.Image] = ()) -> PictureReader:
+    """A reader for what the limits leave beside the pictures that came earlier."""
+    limits = service.settings.limits
+    used = sum(picture.width * picture.height for picture in earlier)
+    return PictureReader(limits.picture_pixels - used, limits.pictures - len(earlier))
+
+
+def read_file(service: Service, path: str | None, reader: PictureReader | None = None) -> Image.Image:
+    """The picture in an uploaded file, one of those of `reader`. ValueError if there is none yet, ApiError if it is no
+    good."""
     if path is None:
         raise ValueError("choose a picture first")
-    limits = service.settings.limits
-    return PictureReader(limits.picture_pixels, limits.pictures).read(Path(path).read_bytes(), "image")
+    return (reader or reader_of(service)).read(Path(path).read_bytes(), "image")
 
 
 def within(picture: Image.Image, pixels: int, cell: int) -> Image.Image:
-    """The picture, scaled down if it has more than so many pixels, its sides multiples of a cell."""
+    """The picture with sides that are multiples of a cell: its middle, every pixel as it was; scaled down first if it
+    has more than so many pixels, and up if it is smaller than a cell."""
     scale = min(1.0, (pixels / (picture.width * picture.height)) ** 0.5)
-    width, height = (max(cell, int(side * scale) // cell * cell) for side in picture.size)
-    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)
+    scale = max(scale, cell / picture.width, cell / picture.height)
+    if scale != 1.0:
+        sides = (max(cell, int(side * scale)) for side in picture.size)
+        picture = picture.resize((next(sides), next(sides)), Image.Resampling.LANCZOS)
+    width, height = (side // cell * cell for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def taken(path: str | None) -> Any:
