@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from dimoo.pipeline import Pipeline
 from dimoo.serve.settings import ServeSettings
 
 pytest.importorskip("gradio")
-from dimoo.serve.web import site
+from dimoo.serve.web import retouch, site
 
 URL = "http://192.0.2.1/picture.png"
 
@@ -103,6 +104,30 @@ def test_every_input_that_takes_files_refuses_those_of_the_server(page: httpx.Cl
             assert not made["success"], taken
             tried |= taken
     assert tried == set(values)
+
+
+def test_the_editor_keeps_little_of_what_is_sent(page: httpx.Client, private: Path) -> None:
+    # Broken to try it: Gradio makes room for any layer number, and keeps what is never used.
+    canvas = retouch.bounded(retouch.gr.ImageEditor(render=False))
+
+    def send(index: str, name: str) -> None:
+        told = {"type": "layer", "index": index, "id": name}
+        canvas.accept_blobs(SimpleNamespace(data=told, files=[("layer", b"")]))
+
+    with pytest.raises(ValueError, match="at most 4 layers"):
+        send("2000000000", "one")
+    for number in range(200):
+        send("0", str(number))
+    assert len(canvas.blob_storage) == retouch.KEPT
+
+    config = page.get("/config").json()
+    editor = next(one["id"] for one in config["components"] if one["type"] == "imageeditor")
+    file = {"path": page.post("/gradio_api/upload", files={"files": ("a.png", private.read_bytes())}).json()[0]}
+    file["meta"] = {"_type": "gradio.FileData"}
+    handler = next(one for one in config["dependencies"] if editor in one["inputs"])
+    layered = {"background": None, "layers": [file] * 50, "composite": None}
+    made = outcome(page, handler["id"], [layered if id == editor else None for id in handler["inputs"]])
+    assert not made["success"]
 
 
 def test_the_conversation_is_not_taken_from_the_browser(page: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.base import server
 from PIL import Image
 
 from dimoo.serve.errors import ApiError
@@ -21,6 +22,8 @@ from dimoo.serve.web.shelf import Gallery
 from dimoo.serve.web.uploads import read_file, within
 
 CANVAS = 512  # pixels of the longer side on which one paints
+LAYERS = 4  # of what is painted; the page offers one
+KEPT = 64  # pictures painted on that were sent and not yet used
 ROUNDS = 8  # that can be undone
 
 
@@ -36,7 +39,7 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
         cfg=service.pipeline.tools.defaults.cfg_scale,
     ) as made:
         chooser = gr.UploadButton("Choose a picture", file_types=["image"], type="filepath")
-        canvas = _canvas()
+        canvas = bounded(_canvas())
         undo = gr.Button("Undo the last round")
         seam = gr.Slider(0, 16, value=0, step=1, label="Soft seam outside the mask, pixels")
     compare = gr.ImageSlider(
@@ -88,6 +91,30 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
     own = [canvas, current, rounds]
     wire(service, gallery, made, make, reads=[*own, seam], then=then, fills=[*own, compare, made.status])
     return Tab(form=made, takes=Takes(take=choose, outputs=opened))
+
+
+def bounded(canvas: Any) -> Any:
+    """The editor, keeping no more of what browsers send than it needs: a few layers each, of the last `KEPT`.
+
+    Set on the instance: of a subclass, Gradio writes a stub file beside this one.
+    """
+    accept, read = canvas.accept_blobs, canvas.preprocess
+
+    def accept_blobs(data: Any) -> None:
+        index = data.data.get("index")
+        if index and index != "null" and not 0 <= int(index) < LAYERS:
+            raise ValueError(f"an editor has at most {LAYERS} layers")
+        accept(data)
+        while len(canvas.blob_storage) > KEPT:
+            canvas.blob_storage.pop(next(iter(canvas.blob_storage)))
+
+    def preprocess(payload: Any) -> Any:
+        if len(getattr(payload, "layers", None) or []) > LAYERS:
+            raise gr.Error(f"an editor has at most {LAYERS} layers")
+        return read(payload)
+
+    canvas.accept_blobs, canvas.preprocess = server(accept_blobs), preprocess
+    return canvas
 
 
 def _canvas() -> gr.ImageEditor:
