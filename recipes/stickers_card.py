@@ -47,8 +47,8 @@ Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pag
 
 AIM = 0.88  # of t2i.overall: the paper's own number on GenEval
 UNFINISHED = """
-**Training goes on.** Text to picture scores {overall:.2f} overall, where {aim:.2f} is the aim, and questions {qa:.2f}. The
-tables below say what is weak.
+**Training goes on.** Text to picture scores {overall:.2f} overall, where {aim:.2f} is the aim, and questions {qa:.2f};
+the tables below say what is weak.
 """
 
 LIMITS = """
@@ -65,11 +65,12 @@ LIMITS = """
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--run", type=Path, default=RUN)
-    arguments.add_argument("--report", type=Path, required=True)
+    arguments.add_argument("--report", type=Path, nargs="+", required=True, help="the first one holds t2i and qa")
     arguments.add_argument("--stage", required=True, help="name of the run; what was kept under it is replaced")
     arguments.add_argument("--into", type=Path, default=SHIPPED / "README.md")
     given = arguments.parse_args()
-    report = json.loads(given.report.read_text())
+    reports = [json.loads(file.read_text()) for file in given.report]
+    report = reports[0]
     kept = [json.loads(line) for line in HISTORY.read_text().splitlines()]
     lines = [json.loads(line) for line in (given.run / "metrics.jsonl").read_text().splitlines()]
     rows = history([row for row in kept if row["stage"] != given.stage], given.stage, lines)
@@ -79,7 +80,7 @@ def main() -> None:
         "n": report["settings"]["n"],
     }
     HISTORY.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given.into.write_text(card(rows, report))
+    given.into.write_text(card(rows, reports))
 
 
 def history(earlier: list[dict[str, Any]], stage: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,7 +92,7 @@ def history(earlier: list[dict[str, Any]], stage: str, lines: list[dict[str, Any
     ]
 
 
-def card(rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+def card(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> str:
     config = load_config(SHIPPED)
     about = ABOUT.format(
         parameters=config.parameters / 1e6,
@@ -103,16 +104,14 @@ def card(rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
         hours=rows[-1]["hours"],
         pages=rows[-1]["pages"],
     )
-    overall = report["t2i"]["overall"]["score"]
+    overall = reports[0]["t2i"]["overall"]["score"]
     if overall < AIM:
-        about += UNFINISHED.format(overall=overall, aim=AIM, qa=report["qa"]["overall"]["score"])
+        about += UNFINISHED.format(overall=overall, aim=AIM, qa=reports[0]["qa"]["overall"]["score"])
     losses: list[str] = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
         losses += ["", f"{stage}:", "", "| hours | pages | " + " | ".join(LOSSES) + " |"]
         losses += ["|---" * (len(LOSSES) + 2) + "|"]
         losses += [_row_of_losses(row) for row in rows if row["stage"] == stage]
-    scores = ["| | score | n | 95 % |", "|---|---|---|---|"]
-    scores += [f"| {name.strip()} | {score} | {n} | {ci} |" for name, score, n, ci in table(report)]
     parts = [about, "## Loss by hours", "", "Nats a hidden position on held-out pages, averaged weights.", *losses]
     parts += ["", "## Scores by hours", "", "| hours | pages | t2i.overall | qa.overall | n a row |", "|---" * 5 + "|"]
     parts += [
@@ -121,12 +120,16 @@ def card(rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
         for row in rows
         if "scores" in row
     ]
-    settings = report["settings"]
-    command = (
-        f"dimoo eval stickers --n {settings['n']} --seed {settings['seed']} --suite {','.join(settings['suites'])}"
-    )
-    parts += ["", "## Scores", "", f"`{command}` on these weights.", "", *scores, LIMITS]
-    return "\n".join(parts)
+    parts += ["", "## Scores"]
+    for report in reports:
+        settings = report["settings"]
+        command = (
+            f"dimoo eval stickers --n {settings['n']} --seed {settings['seed']} --suite {','.join(settings['suites'])} "
+            f"--dtype {settings['dtype'].removeprefix('torch.')}"
+        )
+        parts += ["", f"`{command}` on these weights:", "", "| | score | n | 95 % |", "|---|---|---|---|"]
+        parts += [f"| {name.strip()} | {score} | {n} | {ci} |" for name, score, n, ci in table(report)]
+    return "\n".join([*parts, LIMITS])
 
 
 def _row_of_losses(row: dict[str, Any]) -> str:

@@ -27,14 +27,14 @@ COMMANDS = (
     'dimoo edit apple.png "make the background blue" --type edit_background -o blue.png',
     'dimoo edit apple.png "redraw this in 3d style" --type edit_text_transfer -o styled.png',
     'dimoo inpaint apple.png "a flat red apple on the left and a flat key on the right, on a white background"'
-    " --box 80 40 48 48 -o key.png",
+    " --box 40 80 48 48 -o key.png",
     'dimoo t2i "a flat red heart" --transparent -o heart.png',
 )
 STRIPS = {
     "model-pictures.webp": ("cat.png", "apple.png", "bananas.png"),
     "model-edits.webp": ("apple.png", "alone.png", "blue.png", "styled.png", "key.png"),
 }
-FILM = ("cat-steps.webp", "model-steps.webp")
+FILM = ("cat.steps.webp", "model-steps.webp")
 GAP = 8
 
 

@@ -106,7 +106,8 @@ def run(
     if "vq" in settings.suites:
         report["vq"] = measure_vq(pipe, judge, settings)
     report["catalogue"] = {"concepts": len(CORE), "styles": len(STYLES)}
-    report["settings"] = {**asdict(settings), "checkpoint": pipe.tools.defaults.name}
+    dtype = str(pipe.model.dtype).removeprefix("torch.")
+    report["settings"] = {**asdict(settings), "checkpoint": pipe.tools.defaults.name, "dtype": dtype}
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     gallery.write(folder, list(outcomes.values()), report, limit=GALLERY)
     return report
