@@ -20,21 +20,22 @@ from pathlib import Path
 from PIL import Image
 
 COMMANDS = (
-    'dimoo t2i "a big 3d cat in the centre, on a blue background" -o cat.png --save-steps',
-    'dimoo t2i "a flat red apple on the left and a flat train on the right, on a white background" -o apple.png',
-    'dimoo t2i "three noto bananas on a green background" -o bananas.png',
-    'dimoo edit apple.png "remove the train" --type edit_remove -o alone.png',
-    'dimoo edit apple.png "make the background blue" --type edit_background -o blue.png',
+    'dimoo t2i "a big noto pig in the centre, on a teal background" -o pig.png --save-steps',
+    'dimoo t2i "a noto sunflower" -o sunflower.png',
+    'dimoo t2i "two yellow hearts" -o hearts.png',
+    'dimoo t2i "a flat red apple on the left and a flat blue book on the right, on a white background" -o apple.png',
+    'dimoo edit apple.png "make the background yellow" --type edit_background -o yellow.png',
+    'dimoo edit apple.png "add an umbrella at the top" --type edit_add -o umbrella.png',
     'dimoo edit apple.png "redraw this in 3d style" --type edit_text_transfer -o styled.png',
-    'dimoo inpaint apple.png "a flat red apple on the left and a flat key on the right, on a white background"'
-    " --box 40 80 48 48 -o key.png",
-    'dimoo t2i "a flat red heart" --transparent -o heart.png',
+    'dimoo inpaint apple.png "a flat red apple on the left and a flat red heart on the right, on a white background"'
+    " --box 40 80 48 48 -o heart.png",
+    'dimoo t2i "a flat red heart" --transparent -o cut.png',
 )
 STRIPS = {
-    "model-pictures.webp": ("cat.png", "apple.png", "bananas.png"),
-    "model-edits.webp": ("apple.png", "alone.png", "blue.png", "styled.png", "key.png"),
+    "model-pictures.webp": ("pig.png", "sunflower.png", "hearts.png", "apple.png"),
+    "model-edits.webp": ("apple.png", "yellow.png", "umbrella.png", "styled.png", "heart.png"),
 }
-FILM = ("cat.steps.webp", "model-steps.webp")
+FILM = ("pig.steps.webp", "model-steps.webp")
 GAP = 8
 
 
