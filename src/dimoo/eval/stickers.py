@@ -106,7 +106,7 @@ def run(
     if "vq" in settings.suites:
         report["vq"] = measure_vq(pipe, judge, settings)
     report["catalogue"] = {"concepts": len(CORE), "styles": len(STYLES)}
-    dtype = str(pipe.model.dtype).removeprefix("torch.")
+    dtype = str(next(pipe.model.parameters()).dtype).removeprefix("torch.")
     report["settings"] = {**asdict(settings), "checkpoint": pipe.tools.defaults.name, "dtype": dtype}
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     gallery.write(folder, list(outcomes.values()), report, limit=GALLERY)

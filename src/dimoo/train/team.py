@@ -7,6 +7,7 @@ would. The first process writes, measures and decides when to stop.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Team:
             return cls()
         if not dist.is_initialized():
             dist.init_process_group("gloo")
+            atexit.register(dist.destroy_process_group)  # its threads, left running, can abort a process that ends
         return cls(rank=dist.get_rank(), size=dist.get_world_size())
 
     @property
