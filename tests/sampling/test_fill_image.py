@@ -206,7 +206,6 @@ def test_a_step_waits_for_the_device_once(settings: ImageSettings, monkeypatch: 
     fetched: list[torch.Tensor] = []
     whole = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: fetched.append(tensor) or whole(tensor))
-    assert len(fetched) == 0
     assert len(steps(MODEL, MIXED, settings, SEEDS)) == len(fetched)
 
 
