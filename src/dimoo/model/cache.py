@@ -30,7 +30,7 @@ class Cache:
             self.keys[layer].index_copy_(0, rows.index, keys)
             self.values[layer].index_copy_(0, rows.index, values)
             return self.keys[layer], self.values[layer]
-        values = values.contiguous()  # a view would keep the whole product of queries, keys and values alive
+        keys, values = keys.contiguous(), values.contiguous()  # views would keep all that they are views of alive
         if layer == len(self.keys):
             self.keys.append(keys)
             self.values.append(values)

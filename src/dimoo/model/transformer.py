@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -130,30 +131,30 @@ class Block(nn.Module):
         return self.leave(x_MD, attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths))
 
     def leave(self, x_MD: Tensor, attended_MD: Tensor) -> Tensor:
-        """What follows attention, row by row."""
-        x_MD = x_MD + self.attention_out(attended_MD)
+        """What follows attention, row by row; sums and products go into the last result, without another tensor."""
+        x_MD = self.attention_out(attended_MD).add_(x_MD)
         gate_MF, up_MF = self.gate_up(self.mlp_norm(x_MD)).chunk(2, dim=-1)
-        out: Tensor = x_MD + self.down(F.silu(gate_MF) * up_MF)
+        out: Tensor = self.down(F.silu(gate_MF).mul_(up_MF)).add_(x_MD)
         return out
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
         """What precedes attention, row by row: rotated queries (of `keep` rows only, if given) and keys, values."""
-        split = self.heads * self.head_dim
-        cos_M1H, sin_M1H = rotation
         x_MD = self.attention_norm(x_MD)
-        if keep is None or is_quantised(self.qkv):
-            q_MD, kv = self.qkv(x_MD).tensor_split([split], dim=-1)
-            q_MD = q_MD if keep is None else q_MD[keep.index]
+        if keep is None:
+            heads_MNH = self.qkv(x_MD).unflatten(-1, (-1, self.head_dim))
+            rotated_MNH = rotate(heads_MNH[:, : self.heads + self.kv_heads], rotation)
+            return rotated_MNH[:, : self.heads], rotated_MNH[:, self.heads :], heads_MNH[:, -self.kv_heads :]
+        split = self.heads * self.head_dim
+        if is_quantised(self.qkv):
+            q_MD, kv_MD = self.qkv(x_MD).tensor_split([split], dim=-1)
+            q_MD = q_MD[keep.index]
         else:
             q_MD = F.linear(x_MD[keep.index], self.qkv.weight[:split])
-            kv = F.linear(x_MD, self.qkv.weight[split:])
-        k_MD, v_MD = kv.chunk(2, dim=-1)
-        q_MNH = q_MD.unflatten(-1, (self.heads, self.head_dim))
-        k_MGH, v_MGH = (part.unflatten(-1, (self.kv_heads, self.head_dim)) for part in (k_MD, v_MD))
-        k_MGH = rotate(k_MGH, cos_M1H, sin_M1H)
-        if keep is not None:
-            cos_M1H, sin_M1H = cos_M1H[keep.index], sin_M1H[keep.index]
-        return rotate(q_MNH, cos_M1H, sin_M1H), k_MGH, v_MGH
+            kv_MD = F.linear(x_MD, self.qkv.weight[split:])
+        k_MGH, v_MGH = kv_MD.unflatten(-1, (-1, self.head_dim)).chunk(2, dim=1)
+        q_MNH = q_MD.unflatten(-1, (-1, self.head_dim))
+        kept = (rotation[0][keep.index], rotation[1][keep.index])
+        return rotate(q_MNH, kept), rotate(k_MGH, rotation), v_MGH
 
 
 class RMSNorm(nn.Module):
@@ -163,26 +164,36 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(config.d_model))
         self.eps = config.norm_eps
+        self.floor = torch.tensor(config.norm_eps, device="cpu")  # the same for `addcmul`
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        if x.device.type != "cpu":
+            return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        # on a CPU that is a dozen small kernels; from the vector's length it is five
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = torch.addcmul(self.floor, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return (wide * scale).mul_(self.weight).to(x.dtype)
 
 
 @lru_cache(maxsize=8)
 def rotary_table(length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin (length, 1, H) in float32, half-rotation form (RoFormer, eq. 34; halves rather than pairs)."""
+    """cos (length, 1, H) and sin (length, 1, H / 2) in float32, half-rotation form (RoFormer, eq. 34; halves rather
+    than pairs): the halves of cos are the same."""
     with torch.inference_mode(False), torch.no_grad():  # the table outlives the call: training may use it next
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), 1.0 / theta**exponent)
-        angles = torch.cat([angles, angles], dim=-1)[:, None]
-        return angles.cos(), angles.sin()
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), 1.0 / theta**exponent)[:, None]
+        return torch.cat([angles, angles], dim=-1).cos(), angles.sin()
 
 
-def rotate(x_MNH: Tensor, cos_M1H: Tensor, sin_M1H: Tensor) -> Tensor:
-    """Rotary embedding in float32, given back in the input's dtype."""
-    x = x_MNH.float()
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos_M1H + torch.cat([-second, first], dim=-1) * sin_M1H).to(x_MNH.dtype)
+def rotate(x_MNH: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding in float32, given back in the input's dtype. `table`: cos (M, 1, H) and sin (M, 1, H / 2)."""
+    cos_M1H, sin_M1h = table
+    wide_MNH, half = x_MNH.float(), sin_M1h.shape[-1]
+    out_MNH = wide_MNH * cos_M1H
+    out_MNH[..., :half].addcmul_(wide_MNH[..., half:], sin_M1h, value=-1)
+    out_MNH[..., half:].addcmul_(wide_MNH[..., :half], sin_M1h)
+    return out_MNH.to(x_MNH.dtype)
 
 
 def attend(q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...], lengths: tuple[int, ...]) -> Tensor:
@@ -195,31 +206,50 @@ def attend(q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...],
         k_TGH, v_TGH = k_TGH.repeat_interleave(groups, dim=1), v_TGH.repeat_interleave(groups, dim=1)
     if not len(q_MNH):
         return q_MNH.flatten(1)
+    out: list[Tensor] = [q_MNH[:0].flatten(1)] * len(counts)
+    for pages, queries, keys in _alike(counts, lengths):
+        q, k, v = (_together(*part).transpose(1, 2) for part in ((q_MNH, queries), (k_TGH, keys), (v_TGH, keys)))
+        result_BMD = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        if pages[-1] - pages[0] < len(pages):  # they lie one after the other
+            out[pages[0]] = result_BMD.flatten(0, 1)
+        else:
+            for page, result_MD in zip(pages, result_BMD, strict=True):
+                out[page] = result_MD
+    return torch.cat(out) if len(out) > 1 else out[0]
+
+
+Slices = tuple[slice, ...]
+
+
+@lru_cache(maxsize=256)
+def _alike(counts: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], Slices, Slices], ...]:
+    """Pages with as many queries and as many keys, group by group, and where the queries and the keys of each lie;
+    pages without queries are in none."""
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for page, shape in enumerate(zip(counts, lengths, strict=True)):
-        alike[shape].append(page)
-    if len(alike) == 1:
-        pages = len(counts)
-        return _attend_alike(*(part.unflatten(0, (pages, -1)) for part in (q_MNH, k_TGH, v_TGH))).flatten(0, 1)
-    queries, keys, values = q_MNH.split(counts), k_TGH.split(lengths), v_TGH.split(lengths)
-    out: list[Tensor] = [q_MNH[:0].flatten(1)] * len(counts)
-    for (count, _), members in alike.items():
-        if count == 0:
-            continue
-        stacked = [torch.stack([parts[page] for page in members]) for parts in (queries, keys, values)]
-        for page, result in zip(members, _attend_alike(*stacked), strict=True):
-            out[page] = result
-    return torch.cat(out)
+        if shape[0]:
+            alike[shape].append(page)
+    queries, keys = (list(accumulate(sizes, initial=0)) for sizes in (counts, lengths))
+    return tuple(
+        (
+            tuple(pages),
+            tuple(slice(queries[page], queries[page + 1]) for page in pages),
+            tuple(slice(keys[page], keys[page + 1]) for page in pages),
+        )
+        for pages in alike.values()
+    )
 
 
-def _attend_alike(q_BMNH: Tensor, k_BLNH: Tensor, v_BLNH: Tensor) -> Tensor:
-    """Attention of B pages of the same shape; result (B, M, N * H)."""
-    q, k, v = (part.transpose(1, 2) for part in (q_BMNH, k_BLNH, v_BLNH))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+def _together(part: Tensor, slices: Slices) -> Tensor:
+    """Slices of one length as a batch (B, rows, ...); a view where they lie one after the other."""
+    first, last = slices[0], slices[-1]
+    if last.stop - first.start == len(slices) * (first.stop - first.start):
+        return part[first.start : last.stop].unflatten(0, (len(slices), -1))
+    return torch.stack([part[one] for one in slices])
 
 
 def _within(need: Rows | None, rows: Rows | None) -> Rows | None:
-    """`need` as indices into the computed rows."""
-    if need is None or rows is None:
-        return need
+    """`need` as indices into the computed rows; None where it is all of them."""
+    if need is None or rows is None or need is rows:
+        return None if need is rows else need
     return Rows(torch.searchsorted(rows.index, need.index), need.counts)

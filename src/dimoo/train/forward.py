@@ -45,8 +45,8 @@ def hidden_states(
         raise ValueError(f"training wants as many key as query heads, got {config.n_kv_heads} and {config.n_heads}")
     kernels: tuple[Callable[..., Any], ...] = (_add_norm, _rotate, _swiglu)
     add_norm, rotate, swiglu = (_compiled(kernel) if fuse else kernel for kernel in kernels)
-    tables = rotary_table(max(packing.lengths), config.head_dim, config.rope_theta, ids_T.device)
-    cos_Lh, sin_Lh = (table[:, 0, : config.head_dim // 2].contiguous() for table in tables)  # its halves are the same
+    cos_L1H, sin_L1h = rotary_table(max(packing.lengths), config.head_dim, config.rope_theta, ids_T.device)
+    cos_Lh, sin_Lh = cos_L1H[:, 0].chunk(2, dim=-1)[0].contiguous(), sin_L1h[:, 0]
     groups = [(length, len(list(pages))) for length, pages in groupby(packing.lengths)]
 
     x_TD = model.embedding(ids_T)
