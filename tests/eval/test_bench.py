@@ -82,11 +82,11 @@ def test_the_chart_shows_scored_rows(tmp_path: Path) -> None:
 
 
 def test_scores_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second run reads what the first has found, and samples only what is missing."""
+    """A second run reads what the first has found, and samples only what is missing; other trials are others."""
     runs: list[int] = []
 
     class Trial:
-        key = "t2i.single"
+        key, index = "t2i.single", 0
 
         def check(self, answer: object) -> object:
             return mean([1.0])
@@ -104,7 +104,11 @@ def test_scores_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(bench, "requests", lambda pipe, group: [Way(name="", settings=ImageSettings()) for _ in group])
     way = Way(name="plain 2", settings=ImageSettings(steps=2))
     assert bench.judge_way(Pipe(), way, [Trial()] * 3, tmp_path, batch=2) == [1.0, 1.0, 1.0]  # type: ignore[arg-type, list-item]
-    assert bench.judge_way(Pipe(), way, [Trial()] * 5, tmp_path, batch=2) == [1.0] * 5  # type: ignore[arg-type, list-item]
-    assert runs == [2, 1, 2]
     (file,) = tmp_path.glob("*.jsonl")
-    assert [json.loads(line)["index"] for line in file.read_text().splitlines()] == [0, 1, 2, 3, 4]
+    found = file.read_text().splitlines()
+    assert [json.loads(line)["index"] for line in found] == [0, 1, 2]
+    file.write_text(found[0] + "\n")
+    assert bench.judge_way(Pipe(), way, [Trial()] * 3, tmp_path, batch=2) == [1.0] * 3  # type: ignore[arg-type, list-item]
+    assert runs == [2, 1, 2]
+    bench.judge_way(Pipe(), way, [Trial()] * 5, tmp_path, batch=8)  # type: ignore[arg-type, list-item]
+    assert runs == [2, 1, 2, 5]

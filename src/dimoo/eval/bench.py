@@ -103,6 +103,10 @@ def ways(task: TaskName, steps: int, noise: Noise = "exact") -> list[Way]:
         Way(name="entropy 1", settings=change(plain, entropy_bound=1.0)),
         Way(name="entropy 1, reuse 4", settings=change(plain, entropy_bound=1.0, reuse=Reuse(every=4))),
     ]
+    once = Reuse(every=10_000)
+    found += [
+        Way(name=f"reuse all, {count}", settings=change(plain, steps=count, reuse=once)) for count in (16, 12, 8, 6)
+    ]
     for count in (16, 8):
         halton = change(plain, steps=count, order="halton", schedule="arccos")
         found += [
@@ -286,7 +290,7 @@ def judge_way(
     progress: Callable[[int], None] | None = None,
 ) -> list[float]:
     """The score of each trial sampled in this way; what an earlier run found is read from the folder."""
-    file = folder / f"{_slug(pipe, way)}.jsonl"
+    file = folder / f"{_slug(pipe, way, chosen)}.jsonl"
     known: dict[int, float] = {}
     if file.exists():
         for line in file.read_text().splitlines():
@@ -321,9 +325,9 @@ def scored(rows: Sequence[Row], scores: dict[str, list[float]], reference: str) 
     return found
 
 
-def _slug(pipe: Pipeline, way: Way) -> str:
-    """A file name for the scores of these weights in this way."""
-    digest = hashlib.sha256(repr(way.settings).encode())
+def _slug(pipe: Pipeline, way: Way, chosen: Sequence[Trial]) -> str:
+    """A file name for the scores of these weights in this way on these trials."""
+    digest = hashlib.sha256(repr((way.settings, [(trial.key, trial.index) for trial in chosen])).encode())
     for parameter in islice(pipe.model.parameters(), 0, None, 7):
         digest.update(repr(float(parameter.detach().double().sum())).encode())
     return digest.hexdigest()[:20]
