@@ -128,13 +128,19 @@ class Block(nn.Module):
             k_MGH, v_MGH = cache.store(layer, k_MGH, v_MGH, rows)
         if keep is not None:
             x_MD, counts = x_MD[keep.index], keep.counts
-        return self.leave(x_MD, attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths))
+        attended_MD = attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths)
+        del q_MNH, k_MGH, v_MGH  # the MLP is where memory is highest
+        return self.leave(x_MD, attended_MD)
 
     def leave(self, x_MD: Tensor, attended_MD: Tensor) -> Tensor:
-        """What follows attention, row by row; sums and products go into the last result, without another tensor."""
+        """What follows attention, row by row. Sums and products overwrite what is no longer needed: on a CPU fresh
+        memory costs as much as what is computed into it."""
         x_MD = self.attention_out(attended_MD).add_(x_MD)
-        gate_MF, up_MF = self.gate_up(self.mlp_norm(x_MD)).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate_MF).mul_(up_MF)).add_(x_MD)
+        both_MF = self.gate_up(self.mlp_norm(x_MD))
+        inner = both_MF.shape[-1] // 2
+        gate_MF, up_MF = both_MF[:, :inner], both_MF[:, inner:]
+        active_MF = F.silu(gate_MF, inplace=not torch.is_grad_enabled())
+        out: Tensor = self.down(active_MF.mul_(up_MF)).add_(x_MD)
         return out
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
