@@ -163,10 +163,11 @@ def bench(
 
 
 def _table(rows: Any, full: str, title: str) -> Any:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     times = {row.name: row.seconds for row in rows}
-    table = Table("", "steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", "score", "difference", box=None, title=title)
+    heads = ("steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", "score", "difference")
+    table = Table(Column("", no_wrap=True), *heads, box=None, title=title)
     for row in rows:
         apart = row.difference
         table.add_row(
