@@ -311,6 +311,14 @@ def test_what_a_request_leaves_open_is_the_checkpoints() -> None:
     assert (text.steps, text.block_length) == (16, 128)
 
 
+def test_a_checkpoint_can_leave_unlikely_ids_out() -> None:
+    # Broken to try it: the checkpoint's value before the request's.
+    careful = dataclasses.replace(TOOLS.defaults, top_p=0.8)
+    assert PictureOptions().settings(careful).top_p == 0.8
+    assert PictureOptions(top_p=1.0).settings(careful).top_p == 1.0
+    assert PictureOptions().settings(Defaults()).top_p is None, "the authors draw from all"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -46,6 +46,7 @@ class Defaults:
     prompt_limit: int = 1024
     noise: Noise = "reference"
     steps: int = 64
+    top_p: float = 1.0  # of pictures: ids beyond this mass are never drawn
     cfg_scale: float = 4.0
     edit_cfg_scale: float = 2.5
     edit_cfg_img: float = 4.0
@@ -122,7 +123,7 @@ class PictureOptions:
             "temperature": self.temperature,
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
-            "top_p": self.top_p,
+            "top_p": (defaults.top_p if defaults.top_p < 1 else None) if self.top_p is None else self.top_p,
             "schedule": self.schedule,
             "order": self.order,
             "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
