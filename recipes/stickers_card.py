@@ -65,19 +65,22 @@ LIMITS = """
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--run", type=Path, default=RUN)
-    arguments.add_argument("--report", type=Path, nargs="+", required=True, help="the first one holds t2i and qa")
+    arguments.add_argument("--report", type=Path, nargs="+", required=True, help="together they hold t2i and qa")
     arguments.add_argument("--stage", required=True, help="name of the run; what was kept under it is replaced")
     arguments.add_argument("--into", type=Path, default=SHIPPED / "README.md")
     given = arguments.parse_args()
     reports = [json.loads(file.read_text()) for file in given.report]
-    report = reports[0]
+    t2i, qa = (next(report for report in reports if suite in report) for suite in ("t2i", "qa"))
     kept = [json.loads(line) for line in HISTORY.read_text().splitlines()]
     lines = [json.loads(line) for line in (given.run / "metrics.jsonl").read_text().splitlines()]
     rows = history([row for row in kept if row["stage"] != given.stage], given.stage, lines)
+    scored = {row["pages"]: row["scores"] for row in kept if "scores" in row}
+    for row in rows:
+        row |= {"scores": scored[row["pages"]]} if row["pages"] in scored else {}
     rows[-1]["scores"] = {
-        "t2i": report["t2i"]["overall"]["score"],
-        "qa": report["qa"]["overall"]["score"],
-        "n": report["settings"]["n"],
+        "t2i": t2i["t2i"]["overall"]["score"],
+        "qa": qa["qa"]["overall"]["score"],
+        "n": min(t2i["settings"]["n"], qa["settings"]["n"]),
     }
     HISTORY.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given.into.write_text(card(rows, reports))
@@ -104,9 +107,9 @@ def card(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> str:
         hours=rows[-1]["hours"],
         pages=rows[-1]["pages"],
     )
-    overall = reports[0]["t2i"]["overall"]["score"]
+    overall = rows[-1]["scores"]["t2i"]
     if overall < AIM:
-        about += UNFINISHED.format(overall=overall, aim=AIM, qa=reports[0]["qa"]["overall"]["score"])
+        about += UNFINISHED.format(overall=overall, aim=AIM, qa=rows[-1]["scores"]["qa"])
     losses: list[str] = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
         losses += ["", f"{stage}:", "", "| hours | pages | " + " | ".join(LOSSES) + " |"]
