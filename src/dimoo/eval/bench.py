@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from dimoo.data.stickers.questions import QUESTIONS
 from dimoo.eval.recogniser import Recogniser
 from dimoo.eval.scores import Score, mean
 from dimoo.eval.size import EMPTY_IDS, PROMPT_IDS, Ledger, named_vocab
@@ -266,7 +267,7 @@ def trials(task: TaskName, scenes: int, seed: int) -> list[Trial]:
     if task == "edit":
         per = math.ceil(scenes / len(MAIN_EDITS))
         return [trial for trial in edit_trials(judge, per, seed) if trial.key.split(".")[1] in MAIN_EDITS]
-    per = math.ceil(scenes / 8)
+    per = math.ceil(scenes / (len(QUESTIONS) - 1))  # captions are left out
     return [trial for trial in question_trials(per, seed) if trial.key != "caption"]
 
 
