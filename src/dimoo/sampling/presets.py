@@ -1,8 +1,11 @@
-"""Ways of sampling that were measured side by side (`dimoo bench`), by name: what most people should choose from.
+"""Ways of sampling by name: what most people should choose from.
 
     quality    every row at every step: the checkpoint's own settings
-    balanced   the same score in much less time: cached rows, contrasts reused
-    fast       half the steps besides, and a little worse
+    balanced   cached rows, contrasts reused
+    fast       half the steps besides
+
+Those of answers hold their score on the small model (docs/sampling.md); those of pictures were chosen from arithmetic,
+and what they score is not measured yet.
 
 Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
 """
