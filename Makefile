@@ -12,7 +12,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python scripts/test.py
 
 check: $(VENV)/.installed-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+	scripts/check
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

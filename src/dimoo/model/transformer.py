@@ -256,6 +256,8 @@ def _together(part: Tensor, slices: Slices) -> Tensor:
 
 def _within(need: Rows | None, rows: Rows | None) -> Rows | None:
     """`need` as indices into the computed rows; None where it is all of them."""
-    if need is None or rows is None or need is rows:
-        return None if need is rows else need
+    if need is rows:
+        return None
+    if need is None or rows is None:
+        return need
     return Rows(torch.searchsorted(rows.index, need.index), need.counts)

@@ -4,8 +4,7 @@
     balanced   cached rows, contrasts reused
     fast       half the steps besides
 
-Those of answers hold their score on the small model (docs/sampling.md); those of pictures were chosen from arithmetic,
-and what they score is not measured yet.
+Chosen from arithmetic. Only `fast` of answers has a score so far, and keeps it on the small model (docs/sampling.md).
 
 Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
 """
