@@ -7,10 +7,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TREE = runpy.run_path(str(ROOT / "scripts" / "tree.py"))
+BENCH = runpy.run_path(str(ROOT / "scripts" / "bench_docs.py"))
 
 
 def test_the_printed_tree_is_that_of_the_package() -> None:
     assert TREE["put"](README) == README, "python scripts/tree.py --write"
+
+
+def test_measured_tables_are_those_of_the_reports() -> None:
+    document = (ROOT / "docs" / "sampling.md").read_text()
+    assert BENCH["put"](document) == document, "python scripts/bench_docs.py"
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -126,14 +126,14 @@ def bench(
         chosen = [way for way in chosen if way.name in ("twin", full) or way.name.startswith(starts)]
     output.mkdir(parents=True, exist_ok=True)
     scores: dict[str, list[float]] = {}
+    used: str = where.dtype or "float32"
     if size is not None:
-        dtype = getattr(torch, where.dtype or "float32")
-        model, name = benches.random_model(SIZES[size], dtype), f"random weights, {size}, {side} px"
+        model, name = benches.random_model(SIZES[size], getattr(torch, used)), f"random weights, {size}, {side} px"
         cases = benches.random_cases(task, SIZES[size], side)
         rows, same, together = _measured(benches, model, chosen, cases, repeats, batch)
     else:
         with session(where) as one:
-            name = one.pipe.tools.defaults.name
+            name, used = one.pipe.tools.defaults.name, str(one.pipe.model.dtype).removeprefix("torch.")
             trials = benches.trials(task, max(scenes, 24), 0)
             some = trials[:: max(1, len(trials) // 24)]
             cases = [prepared.guided for prepared in benches.requests(one.pipe, some)]
@@ -159,7 +159,8 @@ def bench(
         chart(rows, f"{name}: {task}, {scenes} scenes", output / f"{task}.png")
         say(output / f"{task}.png")
     listed = [dataclasses.asdict(row) for row in rows]
-    write_report(json, {"task": task, "name": name, "rows": listed, "same": same, "batch": together})
+    how = {"dtype": used, "threads": torch.get_num_threads(), "steps": steps, "scenes": scenes}
+    write_report(json, {"task": task, "name": name, **how, "rows": listed, "same": same, "batch": together})
 
 
 def _table(rows: Any, full: str, title: str) -> Any:

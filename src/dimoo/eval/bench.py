@@ -53,6 +53,23 @@ Settings = ImageSettings | TextSettings
 CURVE = (32, 24, 16, 12, 8, 6, 4)  # plain step counts beside the full one
 ANSWER, BLOCK = 64, 32  # ids of an answer and of a block
 WAIT = 1  # rounds that are run and not counted
+# ways of filling a picture, each at every step count of the curve
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "top_p .8,": {"top_p": 0.8},
+    "reuse 2,": {"reuse": Reuse(every=2)},
+    "reuse 4,": {"reuse": Reuse(every=4)},
+    "reuse 4 logits,": {"reuse": Reuse(every=4, kept="logits")},
+    "reuse all,": {"reuse": Reuse(every=10_000)},
+    "top_p .8, reuse 2,": {"top_p": 0.8, "reuse": Reuse(every=2)},
+    "top_p .8, reuse 4,": {"top_p": 0.8, "reuse": Reuse(every=4)},
+    "entropy .3,": {"entropy_bound": 0.3},
+    "halton,": {"order": "halton", "schedule": "arccos"},
+    "ml_cache,": {"policy": MLCache()},
+    "reveal_aware,": {"policy": RevealAware()},
+    "reveal_aware 2,": {"policy": RevealAware(refresh_interval=2)},
+    "reveal_aware, reuse 2,": {"policy": RevealAware(), "reuse": Reuse(every=2)},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,36 +104,10 @@ def ways(task: TaskName, steps: int, noise: Noise = "exact") -> list[Way]:
     found = [Way(name="twin", settings=plain, twin=True)]
     if task == "t2i":
         found.append(Way(name="twin, ML-Cache", settings=change(plain, policy=MLCache()), twin=True))
-    found += [
-        Way(name=f"plain {count}", settings=change(plain, steps=count))
-        for count in (steps, *(c for c in CURVE if c < steps))
-    ]
-    reveal, often = RevealAware(), RevealAware(refresh_interval=12)
-    found += [
-        Way(name="ml_cache", settings=change(plain, policy=MLCache())),
-        Way(name="reveal_aware", settings=change(plain, policy=reveal)),
-        Way(name="reuse 2", settings=change(plain, reuse=Reuse(every=2))),
-        Way(name="reuse 4", settings=change(plain, reuse=Reuse(every=4))),
-        Way(name="reuse 4, logits", settings=change(plain, reuse=Reuse(every=4, kept="logits"))),
-        Way(name="reveal_aware, reuse 4", settings=change(plain, policy=reveal, reuse=Reuse(every=4))),
-        Way(name="reveal_aware 12, reuse 12", settings=change(plain, policy=often, reuse=Reuse(every=12))),
-        Way(name="entropy .1", settings=change(plain, entropy_bound=0.1)),
-        Way(name="entropy 1", settings=change(plain, entropy_bound=1.0)),
-        Way(name="entropy 1, reuse 4", settings=change(plain, entropy_bound=1.0, reuse=Reuse(every=4))),
-    ]
-    once = Reuse(every=10_000)
-    found += [
-        Way(name=f"reuse all, {count}", settings=change(plain, steps=count, reuse=once)) for count in (16, 12, 8, 6)
-    ]
-    for count in (16, 8):
-        halton = change(plain, steps=count, order="halton", schedule="arccos")
-        found += [
-            Way(name=f"halton {count}", settings=halton),
-            Way(name=f"reuse 2, {count}", settings=change(plain, steps=count, reuse=Reuse(every=2))),
-            Way(name=f"reveal_aware, {count}", settings=change(plain, steps=count, policy=RevealAware())),
-        ]
-    family = presets.PICTURE if task == "t2i" else presets.EDIT
-    for name, preset in family.items():
+    counts = (steps, *(count for count in CURVE if count < steps))
+    for name, differs in VARIANTS.items():
+        found += [Way(name=f"{name} {count}", settings=change(plain, steps=count, **differs)) for count in counts]
+    for name, preset in (presets.PICTURE if task == "t2i" else presets.EDIT).items():
         settings = change(
             plain,
             steps=max(1, round(preset.steps * steps)),

@@ -3,8 +3,9 @@
 In: the branches of all pages (packed without padding), the ids as they are now, which positions are masked.
 Out: for each page, the guided logits of its masked positions over the candidate ids, and nothing else.
 
-A full step whose successor is full too stores nothing. Otherwise keys, values and final hidden states are kept, and a
-partial step computes only the rows that the policy names; the logits of other masked rows come from the kept state.
+A full step whose successor is full too stores no keys and values. Otherwise these and final hidden states are kept, and
+a partial step computes only the rows that the policy names; the logits of other masked rows come from the kept state.
+Without a cache policy, contrasts that wait for their turn are not run at all: only their final states are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dimoo.model.transformer import Transformer
 from dimoo.page.batch import Packing, Rows
 from dimoo.page.page import Page
 from dimoo.sampling.guidance import Guided, combine
-from dimoo.sampling.policies import Policy, Reuse, Seen
+from dimoo.sampling.policies import NoCache, Policy, Reuse, Seen
 
 ALWAYS = Reuse()
 CHUNK_ROWS = 1024  # rows whose logits exist at a time when only their maximum is wanted
@@ -79,11 +80,13 @@ class Reader:
         self.branches = [page for one in guided for page in one.branches]
         self.owner = [index for index, one in enumerate(guided) for _ in one.branches]
         self.contrast = [at > 0 for one in guided for at in range(len(one.branches))]
+        self._contrasts = [branch for branch, contrast in enumerate(self.contrast) if contrast]
         self.packing = Packing(tuple(len(page) for page in self.branches))
         self.slots = [page.slots for page in self.branches]
         self.cache: Cache | None = None
         self.max_logit_T: Tensor | None = None
         self.anchor_TD: Tensor | None = None  # final states of the last step that computed the contrasts
+        self.anchors: list[Tensor] = []  # the same without a cache: of each branch's writable positions (N, D)
         self.unread = [
             torch.zeros(len(slots), dtype=torch.bool) for slots in self.slots
         ]  # revealed, not computed since
@@ -117,11 +120,10 @@ class Reader:
         contrasts = self.reuse.computes(step)
         full = self.cache is None or self.policy.refresh(step, steps)
         keep = step + 1 < steps and not (self.policy.refresh(step + 1, steps) and self.reuse.computes(step + 1))
-        if full and contrasts and not keep:
+        if isinstance(self.policy, NoCache) or (full and contrasts and not keep):
             self.cache, self.max_logit_T, self.anchor_TD = None, None, None
-            if step == 0 and self.first is not None:
-                return self._guide(self._begin(self.first, ids_T, need), need.counts)
-            return self._guide(self.model(ids_T, self.packing, need=need), need.counts)
+            first = self.first if step == 0 else None
+            return self._guide(torch.cat(self._whole(ids_T, need, masked, contrasts, first)), need.counts)
         self.unread = [old | revealed[owner] for old, owner in zip(self.unread, self.owner, strict=True)]
         rows = self._rows(full, contrasts, masked, scores, next_counts)
         self._compute(ids_T, need, rows, track=keep and self.policy.wants_max_logit)
@@ -134,24 +136,55 @@ class Reader:
             self.anchor_TD = self.cache.hidden_TD.clone()
         return self._guide(hidden_MD, need.counts)
 
-    def _begin(self, first: FirstStates, ids_T: Tensor, need: Rows) -> Tensor:
-        """Final states of the needed rows at the first step, those of contrasts taken from earlier requests."""
-        states = [
-            first.get(page) if contrast else None for page, contrast in zip(self.branches, self.contrast, strict=True)
+    def _whole(
+        self, ids_T: Tensor, need: Rows, masked: Sequence[Tensor], contrasts: bool, first: FirstStates | None
+    ) -> list[Tensor]:
+        """Final states of the needed rows, branch by branch, every row computed. Contrasts whose turn it is not, or
+        that an earlier request has computed at its first step, do not run."""
+        states: dict[int, Tensor] = {}
+        if first is not None:
+            kept = {branch: first.get(self.branches[branch]) for branch in self._contrasts}
+            states |= {branch: state for branch, state in kept.items() if state is not None}
+        missing = [
+            branch
+            for branch, contrast in enumerate(self.contrast)
+            if branch not in states and (contrasts or not contrast)
         ]
-        missing = [branch for branch, known in enumerate(states) if known is None]
+        states |= zip(missing, self._run(missing, ids_T, need), strict=True)
+        if first is not None:
+            for branch in set(missing) & set(self._contrasts):
+                first.keep(self.branches[branch], states[branch])
+        if not contrasts:
+            states |= self._waiting(states, masked)
+        found = [states[branch] for branch in range(len(self.branches))]
+        if contrasts and self.reuse.every > 1:
+            self.anchors = [_spread(state, masked[owner]) for state, owner in zip(found, self.owner, strict=True)]
+        return found
+
+    def _run(self, branches: Sequence[int], ids_T: Tensor, need: Rows) -> Sequence[Tensor]:
+        """Final states of the needed rows of some branches, in one call for these alone."""
+        if len(branches) == len(self.branches):
+            return self.model(ids_T, self.packing, need=need).split(need.counts)
         lengths, parts = self.packing.lengths, ids_T.split(self.packing.lengths)
-        packing = Packing(tuple(lengths[branch] for branch in missing))
+        packing = Packing(tuple(lengths[branch] for branch in branches))
         wanted = need.index.split(need.counts)
-        shifts = [self.packing.offsets[branch] - start for branch, start in zip(missing, packing.offsets, strict=False)]
-        index = torch.cat([wanted[branch] - shift for branch, shift in zip(missing, shifts, strict=True)])
-        rows = Rows(index, tuple(need.counts[branch] for branch in missing))
-        hidden_MD = self.model(torch.cat([parts[branch] for branch in missing]), packing, need=rows)
-        for branch, hidden_ND in zip(missing, hidden_MD.split(rows.counts), strict=True):
-            states[branch] = hidden_ND
-            if self.contrast[branch]:
-                first.keep(self.branches[branch], hidden_ND)
-        return torch.cat([state for state in states if state is not None])
+        shifts = [
+            self.packing.offsets[branch] - start for branch, start in zip(branches, packing.offsets, strict=False)
+        ]
+        index = torch.cat([wanted[branch] - shift for branch, shift in zip(branches, shifts, strict=True)])
+        rows = Rows(index, tuple(need.counts[branch] for branch in branches))
+        return self.model(torch.cat([parts[branch] for branch in branches]), packing, need=rows).split(rows.counts)
+
+    def _waiting(self, states: dict[int, Tensor], masked: Sequence[Tensor]) -> dict[int, Tensor]:
+        """States of the contrasts: as they were last computed, or moved as the conditional page's have moved since."""
+        found: dict[int, Tensor] = {}
+        for branch in self._contrasts:
+            owner = self.owner[branch]
+            conditional, where_N = self.owner.index(owner), masked[owner].to(self.model.device)
+            found[branch] = self.anchors[branch][where_N]
+            if self.reuse.kept == "difference":
+                found[branch] += states[conditional] - self.anchors[conditional][where_N]
+        return found
 
     def _rows(
         self,
@@ -243,6 +276,13 @@ class Reader:
         for page, slots, owner in zip(self.branches, self.slots, self.owner, strict=True):
             placed.append(page.ids.index_copy(0, slots, ids[owner]))
         return torch.cat(placed)
+
+
+def _spread(states_MD: Tensor, masked_N: Tensor) -> Tensor:
+    """States of the masked positions at their places among the writable ones (N, D)."""
+    spread_ND = states_MD.new_zeros(len(masked_N), states_MD.shape[1])
+    spread_ND[masked_N.to(states_MD.device)] = states_MD
+    return spread_ND
 
 
 def _among(need: Rows, rows: Rows | None) -> Rows:
