@@ -39,13 +39,12 @@ from dimoo.model.transformer import Transformer
 from dimoo.page.page import picture_page, text_page
 from dimoo.pipeline import Pipeline, Prepared
 from dimoo.sampling import presets
-from dimoo.sampling.choose import Noise
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.image import fill_image
 from dimoo.sampling.policies import DualCache, MLCache, Reuse, RevealAware
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
-from dimoo.tasks.base import TextOptions
+from dimoo.tasks.base import Defaults, PictureOptions, TextOptions
 from dimoo.tasks.understand import Understand
 
 TaskName = Literal["t2i", "edit", "understand"]
@@ -95,11 +94,13 @@ class Row:
     difference: Score | None = None
 
 
-def ways(task: TaskName, steps: int, noise: Noise = "exact") -> list[Way]:
-    """Every way that is compared, the twin first and the plain curve after it."""
+def ways(task: TaskName, steps: int, defaults: Defaults | None = None) -> list[Way]:
+    """Every way that is compared, the twin first and the plain curve after it; presets of pictures as a checkpoint with
+    these defaults takes them (without: of as many steps as the full plain way)."""
     if task == "understand":
         return text_ways(steps)
-    plain = ImageSettings(steps=steps, noise=noise)
+    plain = ImageSettings(steps=steps, noise="exact")
+    defaults = defaults or Defaults(steps=steps, noise="exact")
     change = dataclasses.replace
     found = [Way(name="twin", settings=plain, twin=True)]
     if task == "t2i":
@@ -107,15 +108,10 @@ def ways(task: TaskName, steps: int, noise: Noise = "exact") -> list[Way]:
     counts = (steps, *(count for count in CURVE if count < steps))
     for name, differs in VARIANTS.items():
         found += [Way(name=f"{name} {count}", settings=change(plain, steps=count, **differs)) for count in counts]
-    for name, preset in (presets.PICTURE if task == "t2i" else presets.EDIT).items():
-        settings = change(
-            plain,
-            steps=max(1, round(preset.steps * steps)),
-            policy=preset.policy,
-            reuse=preset.reuse,
-            entropy_bound=preset.entropy_bound,
-        )
-        found.append(Way(name=f"preset {name}", settings=settings))
+    family = presets.PICTURE if task == "t2i" else presets.EDIT
+    found += [
+        Way(name=f"preset {name}", settings=PictureOptions(preset=name).settings(defaults, family)) for name in family
+    ]
     return found
 
 
