@@ -1,6 +1,6 @@
 """Put a trained small model into the package: weights, tokenizer, VQ model, known words.
 
-What: copies FOLDER/export (averaged weights in bfloat16, 12 MB) to `src/dimoo/assets/small`, with the VQ model in
+What: copies FOLDER/export (averaged weights in bfloat16, 31 MB) to `src/dimoo/assets/small`, with the VQ model in
 float16, the checkpoint's recommendations, and `words.json`, the words that its training texts hold. Judge it before and
 after with `dimoo eval stickers`, and commit it only when the judge says that it is better.
 Command: `python recipes/stickers_release.py`
