@@ -29,13 +29,13 @@ def authors_flops(config: ModelConfig, page: Page) -> int:
 
 def test_what_a_request_says_goes_before_its_preset() -> None:
     balanced = PictureOptions(preset="balanced").settings(DEFAULTS)
-    assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 64
-    assert PictureOptions(preset="fast").settings(DEFAULTS).steps == 32
+    assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 23
+    assert PictureOptions(preset="fast").settings(DEFAULTS).reuse == presets.PICTURE["fast"].reuse
     said = PictureOptions(preset="fast", steps=7, policy=NoCache()).settings(DEFAULTS)
     assert (said.steps, said.policy, said.reuse) == (7, NoCache(), presets.PICTURE["fast"].reuse)
     assert PictureOptions(preset="quality").settings(DEFAULTS) == PictureOptions().settings(DEFAULTS)
     edit = PictureOptions(preset="balanced").settings(DEFAULTS, presets.EDIT)
-    assert edit.policy == presets.EDIT["balanced"].policy
+    assert edit.reuse == presets.EDIT["balanced"].reuse != balanced.reuse
 
 
 def test_answers_have_presets() -> None:
