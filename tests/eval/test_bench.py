@@ -45,6 +45,17 @@ def test_names_are_used_once() -> None:
         assert len(names) == len(set(names))
 
 
+def test_ways_are_selected_by_how_their_names_begin() -> None:
+    # Broken to try it: unknown parts ignored.
+    found = bench.ways("t2i", 64)
+    names = [way.name for way in bench.select(found, "plain 16; top_p .8, 8", "plain 64")]
+    assert names == ["twin", "plain 64", "plain 16", "top_p .8, 8"]
+    assert bench.select(found, None, "plain 64") == found
+    for wrong in ("plane", "plain 16;"):
+        with pytest.raises(ValueError, match=r"begins with .*; they begin with twin; .*reuse 4"):
+            bench.select(found, wrong, "plain 64")
+
+
 def test_random_weights_have_a_page_of_each_task() -> None:
     small = config()
     model = bench.random_model(config(vocab_size=256), torch.float32)

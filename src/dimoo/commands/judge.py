@@ -120,23 +120,19 @@ def bench(
     if size is not None and scenes:
         raise ValueError("random weights have no score: leave out --scenes or --size")
     full = f"plain {steps}"
-    starts = ("",) if only is None else tuple(part.strip() for part in only.split(";"))
-
-    def chosen_ways(defaults: Any = None) -> list[Any]:
-        found = benches.ways(task, steps, defaults)
-        return [way for way in found if way.name in ("twin", full) or way.name.startswith(starts)]
-
     output.mkdir(parents=True, exist_ok=True)
     scores: dict[str, list[float]] = {}
     used: str = where.dtype or "float32"
     if size is not None:
         model, name = benches.random_model(SIZES[size], getattr(torch, used)), f"random weights, {size}, {side} px"
-        chosen, cases = chosen_ways(), benches.random_cases(task, SIZES[size], side)
+        chosen = benches.select(benches.ways(task, steps), only, full)
+        cases = benches.random_cases(task, SIZES[size], side)
         rows, same, together = _measured(benches, model, chosen, cases, repeats, batch)
     else:
         with session(where) as one:
             name, used = one.pipe.tools.defaults.name, str(one.pipe.model.dtype).removeprefix("torch.")
-            chosen, trials = chosen_ways(one.pipe.tools.defaults), benches.trials(task, max(scenes, 24), 0)
+            chosen = benches.select(benches.ways(task, steps, one.pipe.tools.defaults), only, full)
+            trials = benches.trials(task, max(scenes, 24), 0)
             some = trials[:: max(1, len(trials) // 24)]
             cases = [prepared.guided for prepared in benches.requests(one.pipe, some)]
             rows, same, together = _measured(benches, one.pipe.model, chosen, cases, repeats, batch)

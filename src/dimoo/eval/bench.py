@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,19 @@ def ways(task: TaskName, steps: int, defaults: Defaults | None = None) -> list[W
         Way(name=f"preset {name}", settings=PictureOptions(preset=name).settings(defaults, family)) for name in family
     ]
     return found
+
+
+def select(found: Sequence[Way], only: str | None, full: str) -> list[Way]:
+    """The ways whose names begin as one of the parts of `only` says (semicolons between them; None: all), and always
+    the twin and `full`. ValueError for a part that none begins with."""
+    if only is None:
+        return list(found)
+    starts = tuple(part.strip() for part in only.split(";"))
+    for start in starts:
+        if not start or not any(way.name.startswith(start) for way in found):
+            names = "; ".join(dict.fromkeys(re.sub(r",? \d+$", "", way.name) for way in found))
+            raise ValueError(f"no way's name begins with {start!r}; they begin with {names}")
+    return [way for way in found if way.name in ("twin", full) or way.name.startswith(starts)]
 
 
 def text_ways(steps: int) -> list[Way]:

@@ -1,8 +1,8 @@
 """Ways of sampling by name: what most people should choose from.
 
     quality    every row at every step: the checkpoint's own settings
-    balanced   pictures: a good third of the steps; edits: contrasts at every second step besides; answers: cached rows
-    fast       fewer still
+    balanced   a good third of the steps, of edits with contrasts at every second step; answers: cached rows
+    fast       pictures: contrasts at every second step besides; edits: a quarter of the steps; answers: cached longer
 
 Pictures: chosen from 300 scenes a way, where fewer plain steps beat every cached way (docs/sampling.md). Edits: from
 arithmetic. Answers: `fast` has kept its score on the small model.
