@@ -5,7 +5,7 @@ from the VQ model of `stickers_vq.py`, a byte-level BPE of the world's own words
 
     python recipes/stickers_pretrain.py prepare                      # tokenizer, vocabulary, VQ model side by side
     python recipes/stickers_pretrain.py tokenize --families 16000    # pictures to codes (twice: --part 0/2 and 1/2)
-    python recipes/stickers_pretrain.py tokenize --families 3000 --drill
+    python recipes/stickers_pretrain.py tokenize --families 3000 --kind drill   # and --kind brief
     OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 recipes/stickers_pretrain.py train --matrices muon \
         --muon-scale 3 --learning-rate 6e-4 --average-decay 0.995 --whole-share 0.3 --ids 10000 --mixture words
 
@@ -15,9 +15,10 @@ To go on from the shipped weights where no run is left: copy tokenizer.json, voc
 end with a linear decay (`--decay-start`, `--steps`).
 
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
-`words` (most ids draw from words) until t2i is learnt, then `all`, whose edits are two to three times as long.
-Hardware: two CPU cores with bf16 and matrix tiles (AMX): 60 pages a second of `words`, 50 of `all`. With tcmalloc
-(LD_PRELOAD) a quarter faster than with glibc's allocator.
+`words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
+are two to three times as long.
+Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
+tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
 """
 
@@ -35,7 +36,7 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import drill, family
+from dimoo.data.stickers.families import brief, drill, family
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -57,12 +58,12 @@ from dimoo.vocab import Vocab
 RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 DEFAULTS = Defaults(
     height=128, width=128, edit_area=128, understand_area=128, bucket_patch=16, prompt_limit=96, noise="exact",
-    steps=32, top_p=0.8, cfg_scale=1.0, edit_cfg_scale=1.0, edit_cfg_img=1.0, answer_length=32, block_length=32,
-    text_steps=16, name="DiMOO stickers",
+    steps=32, top_p=0.8, choice_temperature=0.0, cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0, answer_length=32,
+    block_length=32, text_steps=16, name="DiMOO stickers",
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
-DRILL_SEEDS = range(50_000_000, 60_000_000)
+FIRST_SEED = {"family": 0, "drill": 50_000_000, "brief": 60_000_000}
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
     "a flat red apple on the left and a flat train on the right, on a white background",
@@ -80,7 +81,10 @@ def main() -> None:
     arguments.add_argument("--vq", type=Path, default=RUNS / "stickers-vq" / "export")
     arguments.add_argument("--families", type=int, default=20_000)
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
-    arguments.add_argument("--drill", action="store_true", help="tokenize: scenes of one or two, everything said")
+    arguments.add_argument(
+        "--kind", choices=("family", "drill", "brief"), default="family",
+        help="tokenize: families of every task; drills, scenes of one or two with everything said; or brief captions",
+    )  # fmt: skip
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")
     arguments.add_argument("--minutes", type=float, default=None)
@@ -111,8 +115,8 @@ def main() -> None:
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
         part, parts = map(int, given.part.split("/"))
-        first = given.first + (DRILL_SEEDS.start if given.drill else 0)
-        tokenize(given.folder, range(first, first + given.families), (part, parts), drills=given.drill)
+        first = given.first + FIRST_SEED[given.kind]
+        tokenize(given.folder, range(first, first + given.families), (part, parts), kind=given.kind)
     else:
         settings = TrainSettings(
             steps=given.steps,
@@ -164,15 +168,15 @@ def world_texts(seeds: range) -> Iterator[str]:
                     yield text[0].upper() + text[1:]
 
 
-def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, drills: bool = False) -> None:
-    """The families (or drills) of these seeds as shards in FOLDER/shards, and a hundred held-out families in
-    FOLDER/held-out."""
+def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "family") -> None:
+    """The families (drills, brief captions) of these seeds as shards in FOLDER/shards, and a hundred held-out families
+    in FOLDER/held-out."""
     catalogue = Catalogue.load()
     tokenizer = ImageTokenizer.load(folder / "base")
     tokenizer.vq.to(memory_format=torch.channels_last)
     if part[0] == 0:
         pretokenize(lambda seed: family(seed, catalogue, "eval"), HELD_OUT_SEEDS, tokenizer, folder / "held-out")
-    make = drill if drills else family
+    make = {"family": family, "drill": drill, "brief": brief}[kind]
     pretokenize(lambda seed: make(seed, catalogue), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part)
 
 

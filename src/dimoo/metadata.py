@@ -29,7 +29,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dimoo.pipeline import Result
-from dimoo.sampling import presets
 from dimoo.sampling.policies import DualCache, MLCache, NoCache, Reuse, RevealAware
 from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Defaults, Picture, PictureOptions, Task, TextOptions
@@ -135,7 +134,7 @@ def resolved(request: Task, defaults: Defaults) -> Task:
         return dataclasses.replace(request, options=_resolved_text(request.options, defaults))
     if not isinstance(request, TextToImage | Edit | Inpaint | Outpaint):
         return request
-    settings = request.options.settings(defaults, presets.EDIT if isinstance(request, Edit) else presets.PICTURE)
+    settings = request.options.settings(defaults, edit=isinstance(request, Edit))
     scale, image = defaults.cfg_scale, request.options.cfg_img
     if isinstance(request, Edit):
         scale, image = defaults.edit_cfg_scale, defaults.edit_cfg_img if image is None else image

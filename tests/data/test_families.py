@@ -5,7 +5,7 @@ import pytest
 
 from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
-from dimoo.data.stickers.families import drill, family
+from dimoo.data.stickers.families import brief, drill, family
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
 
@@ -61,6 +61,23 @@ def test_drills_are_read_as_they_are_drawn(monkeypatch):
     full = [answer == words for question, answer, words in read if question == "describe the picture."]
     styles = [answer in words for question, answer, words in read if question.startswith("what style")]
     assert len(full) > 3 and all(full) and len(styles) > 8 and all(styles)
+
+
+def test_brief_captions_are_true_and_say_little(monkeypatch):
+    # Broken to try it: counts from 1 for "two to four of a concept"; the wording of one scene said of the next.
+    scenes = []
+    monkeypatch.setattr(families, "draw", lambda scene, _: (scenes.append(scene), np.zeros((128, 128, 3), np.uint8))[1])
+    records = [record for seed in range(20) for record in brief(seed)]
+    assert len(scenes) == len(records) == 320 and not any(is_held_out(scene) for scene in scenes)
+    assert {record.kind for record in records} == {"brief"}
+    for record, scene in zip(records, scenes, strict=True):
+        assert not any(place in record.prompt for place in ("on the left", "in the", "at the"))
+        assert all(s.concept.split()[-1][:-1] in record.prompt for s in scene.stickers)
+    same = [r.prompt for r, s in zip(records, scenes, strict=True) if len({x.concept for x in s.stickers}) == 1]
+    numbers = [prompt.split()[0] for prompt in same]
+    assert min(numbers.count(number) for number in ("two", "three", "four")) > 10
+    assert sum(" above " in r.prompt or " of a" in r.prompt for r in records) > 10
+    assert np.mean(["background" in r.prompt for r in records]) < 0.25
 
 
 def test_masks_cover_what_differs(records):

@@ -100,6 +100,18 @@ def test_score_and_probability(noise: str) -> None:
     assert torch.equal(choice.score_M, (chosen.log() + temperature * gumbel((6,), again, noise, CPU)).float())
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+def test_the_order_has_a_temperature_of_its_own(spread: float) -> None:
+    # Broken to try it: the score's noise scaled by `temperature`.
+    logits = torch.randn(6, 9, generator=generator(1))
+    choice = choose(logits, generator(2), temperature=1.5, choice_temperature=spread)
+    again = generator(2)
+    ids = (logits / 1.5 + gumbel((6, 9), again, "exact", CPU)).argmax(-1)
+    assert torch.equal(choice.ids_M, ids), "ids are drawn as without it"
+    sure = logits.softmax(-1).gather(-1, ids[:, None])[:, 0].log()
+    assert torch.equal(choice.score_M, sure + (spread * gumbel((6,), again, "exact", CPU) if spread else 0.0))
+
+
 def test_temperature_zero_is_the_first_argmax_without_a_draw() -> None:
     one = generator(5)
     before = one.get_state()

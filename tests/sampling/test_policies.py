@@ -90,6 +90,7 @@ def test_dual_cache_computes_the_block() -> None:
         (ImageSettings, {"steps": 0}, "steps must be at least 1, got 0"),
         (ImageSettings, {"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
         (ImageSettings, {"temperature": float("nan")}, "temperature"),
+        (ImageSettings, {"choice_temperature": -0.5}, "choice_temperature must be 0 or more, got -0.5"),
         (ImageSettings, {"noise": "pink"}, "noise 'pink' is not one of exact, reference"),
         (ImageSettings, {"schedule": "spiral"}, "schedule 'spiral' is not one of cosine, linear, arccos"),
         (TextSettings, {"block_length": 0}, "block_length must be at least 1, got 0"),

@@ -34,7 +34,7 @@ def test_what_a_request_says_goes_before_its_preset() -> None:
     said = PictureOptions(preset="fast", steps=7, policy=NoCache()).settings(DEFAULTS)
     assert (said.steps, said.policy, said.reuse) == (7, NoCache(), presets.PICTURE["fast"].reuse)
     assert PictureOptions(preset="quality").settings(DEFAULTS) == PictureOptions().settings(DEFAULTS)
-    edit = PictureOptions(preset="balanced").settings(DEFAULTS, presets.EDIT)
+    edit = PictureOptions(preset="balanced").settings(DEFAULTS, edit=True)
     assert edit.reuse == presets.EDIT["balanced"].reuse != balanced.reuse
 
 
@@ -65,5 +65,5 @@ def test_a_balanced_picture_of_the_large_model_takes_a_third_of_the_authors_work
 def test_a_balanced_edit_of_the_large_model_takes_a_quarter_of_the_authors_work() -> None:
     (case,) = random_cases("edit", LARGE, 512)
     plain = 64 * sum(authors_flops(LARGE, page) for page in case.branches)
-    settings = PictureOptions(preset="balanced").settings(DEFAULTS, presets.EDIT)
+    settings = PictureOptions(preset="balanced").settings(DEFAULTS, edit=True)
     assert sampling_cost(LARGE, [case], settings, torch.bfloat16).flops <= plain / 4

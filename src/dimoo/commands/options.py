@@ -58,6 +58,8 @@ class PictureFlags:
     "How strongly the words are followed."
     temperature: float | None = None
     "0 takes the likeliest at every step."
+    choice_temperature: float | None = None
+    "Of the noise on which cells come first: 0 goes on where the model is surest."
     noise: Noise | None = None
     "The authors' bfloat16 noise, or exact noise."
     top_k: int | None = None

@@ -42,8 +42,9 @@ START: Mixture = {
 
 # Every task of the paper, once the drawings are known.
 ALL: Mixture = START | {
-    ("text_to_image", "caption"): 28.0,
-    ("text_to_image", "drill"): 8.0,
+    ("text_to_image", "caption"): 14.0,
+    ("text_to_image", "brief"): 20.0,
+    ("text_to_image", "drill"): 6.0,
     ("understand", "drill"): 8.0,
     ("understand", "relation"): 3.0,
     ("understand", "compare"): 2.0,
@@ -71,4 +72,11 @@ WORDS: Mixture = {
     (task, kind): weight / (2 if task == "understand" else 4) for (task, kind), weight in START.items()
 } | {("text_to_image", "drill"): 30.0, ("text_to_image", "caption"): 35.0}
 
-MIXTURES: dict[str, Mixture] = {"words": WORDS, "start": START, "all": ALL}
+# Captions that leave most open, as people write them and the judge asks.
+BRIEF: Mixture = WORDS | {
+    ("text_to_image", "brief"): 40.0,
+    ("text_to_image", "caption"): 15.0,
+    ("text_to_image", "drill"): 10.0,
+}
+
+MIXTURES: dict[str, Mixture] = {"words": WORDS, "brief": BRIEF, "start": START, "all": ALL}

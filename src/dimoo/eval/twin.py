@@ -261,6 +261,7 @@ def _fill_picture(
 ) -> Tensor:
     """Steps of parallel decoding over the pages of one picture (conditional first); ids (N) at its writable slots."""
     assert settings.schedule == "cosine" and settings.top_k is None and settings.top_p is None, "as released"
+    assert settings.choice_temperature in (None, settings.temperature), "as released: one temperature"
     vocab, slots = pages[0].vocab, [page.slots for page in pages]
     bodies = [page.ids.clone() for page in pages]
     reference = settings.noise == "reference" and settings.temperature > 0

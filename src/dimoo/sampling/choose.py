@@ -62,6 +62,7 @@ def choose(
     generator: torch.Generator,
     *,
     temperature: float,
+    choice_temperature: float | None = None,
     noise: Noise = "exact",
     top_k: int | None = None,
     top_p: float | None = None,
@@ -69,7 +70,8 @@ def choose(
     """Gumbel-max choice of an id and a noisy score for each position (the authors' parallel decoding).
 
     id = argmax(logits / temperature + g), first of equals; probability = softmax(logits) at the id, untempered;
-    score = log max(probability, 1e-20) + temperature * g'. At temperature 0 the plain argmax and log-probability.
+    score = log max(probability, 1e-20) + choice_temperature * g', where None is `temperature`. At 0 the plain argmax
+    and log-probability.
     """
     work_MV = logits_MV.to(torch.bfloat16) if noise == "reference" and temperature > 0 else logits_MV.float()
     kept_MV = keep_likely(work_MV, top_k=top_k, top_p=top_p, temperature=temperature)
@@ -80,8 +82,9 @@ def choose(
     # A true softmax, not exp(logit - logsumexp): probabilities that round to the same number must tie.
     probability_M = work_MV.softmax(dim=-1).gather(-1, ids_M[:, None])[:, 0]
     score_M = probability_M.clamp_min(1e-20).log()
-    if temperature > 0:
-        score_M = score_M + temperature * gumbel(tuple(score_M.shape), generator, noise, score_M.device)
+    spread = temperature if choice_temperature is None else choice_temperature
+    if spread > 0:
+        score_M = score_M + spread * gumbel(tuple(score_M.shape), generator, noise, score_M.device)
     return Choice(ids_M, probability_M.float(), score_M.float())
 
 

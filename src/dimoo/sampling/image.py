@@ -1,7 +1,7 @@
 """Filling pictures by parallel decoding (MaskGIT; the paper, section 3.3.1; the released code's variant).
 
     1. logits of the masked cells over the image codes, guided
-    2. an id for each by Gumbel-max, and a score: log-probability + temperature * Gumbel
+    2. an id for each by Gumbel-max, and a score: log-probability + choice_temperature * Gumbel
     3. keep the highest scores, so that min(masked - 1, max(1, floor(N cos(pi/2 (s+1)/T)))) stay masked
     4. until nothing is masked; a fixed cell is never masked again
 
@@ -102,6 +102,7 @@ def fill_image(
                 logits_MV,
                 generator,
                 temperature=settings.temperature,
+                choice_temperature=settings.choice_temperature,
                 noise=settings.noise,
                 top_k=settings.top_k,
                 top_p=settings.top_p,

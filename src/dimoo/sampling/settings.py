@@ -19,11 +19,14 @@ class ImageSettings:
 
     `order` says which cells come first: the surest, or the Halton sequence's. With `entropy_bound` (nats) a step also
     reveals every cell that the bound allows, and the schedule goes on from there: easy pictures take fewer steps.
+    `choice_temperature` is that of the noise on the score, which decides where to go on (MaskGIT's name for it); None
+    is `temperature`, as the authors have it. With less of it, ids are drawn as before but the surest cells come first.
     `reuse` says how often the contrasts of guidance are computed.
     """
 
     steps: int = 64
     temperature: float = 1.0
+    choice_temperature: float | None = None
     schedule: Schedule = "cosine"
     noise: Noise = "exact"
     top_k: int | None = None
@@ -35,6 +38,8 @@ class ImageSettings:
 
     def __post_init__(self) -> None:
         _check_common(self.steps, self.temperature, self.noise, self.top_k, self.top_p, self.entropy_bound)
+        if self.choice_temperature is not None and not 0 <= self.choice_temperature < float("inf"):
+            raise ValueError(f"choice_temperature must be 0 or more, got {self.choice_temperature}")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(get_args(Schedule))}")
         if self.order not in get_args(Order):

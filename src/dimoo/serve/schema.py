@@ -67,6 +67,7 @@ class Sampling(_Lenient):
     cfg_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cfg_img: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    choice_temperature: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     preset: Preset | None = Field(default=None, description="a way of sampling by name: steps, cache, contrasts")

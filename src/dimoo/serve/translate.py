@@ -261,6 +261,7 @@ class Translator:
             cfg_scale=self.scale(body),
             cfg_img=body.cfg_img,
             temperature=body.temperature,
+            choice_temperature=body.choice_temperature,
             top_k=body.top_k,
             top_p=body.top_p,
             policy=policy,

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dimoo.page.page import Page, picture_page
 from dimoo.page.templates import DENSE_WORDS, STYLE_WORDS, UNCONDITION, VIEW_WORDS
-from dimoo.sampling import presets
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Answer, Picture, PictureOptions, Tools, check_prompt, grids, read_picture
@@ -93,7 +92,7 @@ class Edit:
         return Guided(page, ((no_text, text), (no_image, image)))
 
     def settings(self, tools: Tools) -> ImageSettings:
-        return self.options.settings(tools.defaults, presets.EDIT)
+        return self.options.settings(tools.defaults, edit=True)
 
     def read(self, tools: Tools, page: Page) -> Answer:
         return read_picture(tools, page)

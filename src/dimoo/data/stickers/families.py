@@ -22,7 +22,7 @@ from dimoo.data.stickers.relatives import (
     subject_scene,
 )
 from dimoo.data.stickers.scenes import Scene, Split, generator, is_held_out, is_visible, sample_scene
-from dimoo.data.stickers.words import FULL, caption, describe
+from dimoo.data.stickers.words import FULL, brief_wording, caption, describe
 
 _EDITS_A_FAMILY = 3
 _QUESTIONS_A_PICTURE = 3
@@ -71,6 +71,35 @@ def drill(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> li
             if q is not None
         ]
     return records
+
+
+def brief(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> list[Record]:
+    """Pictures drawn from captions that name what there is, how many or how it stands, and leave the rest open: there
+    the model must keep count of what its first cells have already decided. Only for training; nothing held out
+    occurs."""
+    rng = generator(seed, "train")
+    catalogue = catalogue or Catalogue.load()
+    records = []
+    for _ in range(scenes):
+        scene = _brief_scene(rng, catalogue)
+        prompt = describe(scene, brief_wording(scene, rng), catalogue)
+        picture = draw(scene, catalogue)
+        records.append(Record(task="text_to_image", kind="brief", prompt=prompt, answer_image=picture))
+    return records
+
+
+def _brief_scene(rng: np.random.Generator, catalogue: Catalogue) -> Scene:
+    """One sticker, two, or two to four of a concept."""
+    draw = rng.random()
+    if draw < 0.3:
+        return sample_scene(rng, count=1, catalogue=catalogue)
+    if draw < 0.7:
+        return sample_scene(rng, count=2, catalogue=catalogue)
+    count = int(rng.integers(2, 5))
+    while True:
+        scene = sample_scene(rng, count=count, catalogue=catalogue)
+        if len({sticker.concept for sticker in scene.stickers}) == 1:
+            return scene
 
 
 class _Family:

@@ -104,6 +104,13 @@ def sample_wording(scene: Scene, rng: np.random.Generator) -> Wording:
     )
 
 
+def brief_wording(scene: Scene, rng: np.random.Generator) -> Wording:
+    """What a brief caption mentions: how two stand to each other, or now and then styles or the background."""
+    styles, background, related, flipped, one = (rng.random(5) < (0.35, 0.15, 0.6, 0.5, 0.25)).tolist()
+    relation = related and relation_of(scene) is not None
+    return Wording(styles=styles and not relation, background=background, relation=relation, flipped=flipped, one=one)
+
+
 def relation_of(scene: Scene) -> str | None:
     """How the first of two stickers (`Scene.in_order`) stands to the second; None where no word is clearly right."""
     if len(scene.stickers) != 2 or len({sticker.concept for sticker in scene.stickers}) != 2:
