@@ -319,12 +319,8 @@ def test_a_checkpoint_can_leave_unlikely_ids_out() -> None:
     assert PictureOptions().settings(Defaults()).top_p is None, "the authors draw from all"
 
 
-def test_a_checkpoint_can_set_the_order_s_temperature() -> None:
-    # Broken to try it: the request's value ignored; zero taken for nothing given.
-    sure = dataclasses.replace(TOOLS.defaults, choice_temperature=0.0)
-    assert PictureOptions().settings(sure).choice_temperature == 0.0
-    assert PictureOptions(choice_temperature=1.0).settings(sure).choice_temperature == 1.0
-    assert PictureOptions().settings(sure, edit=True).choice_temperature is None, "edits have their own"
+def test_the_order_s_temperature_is_the_requests() -> None:
+    # Broken to try it: zero taken for nothing given.
     assert PictureOptions(choice_temperature=0.0).settings(Defaults()).choice_temperature == 0.0
     assert PictureOptions().settings(Defaults()).choice_temperature is None, "the authors have one temperature"
 

@@ -47,8 +47,6 @@ class Defaults:
     noise: Noise = "reference"
     steps: int = 64
     top_p: float = 1.0  # of pictures: ids beyond this mass are never drawn
-    choice_temperature: float | None = None  # of pictures: noise on which cells come first; None: the temperature
-    edit_choice_temperature: float | None = None
     cfg_scale: float = 4.0
     edit_cfg_scale: float = 2.5
     edit_cfg_img: float = 4.0
@@ -121,12 +119,11 @@ class PictureOptions:
         """Everything decided, for a picture edited or else for one drawn."""
         family = presets.EDIT if edit else presets.PICTURE
         chosen = PicturePreset() if self.preset is None else named(family, self.preset)
-        order = defaults.edit_choice_temperature if edit else defaults.choice_temperature
         share = max(1, round(chosen.steps * defaults.steps))
         values: dict[str, Any] = {
             "steps": share if self.steps is None else self.steps,
             "temperature": self.temperature,
-            "choice_temperature": order if self.choice_temperature is None else self.choice_temperature,
+            "choice_temperature": self.choice_temperature,
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": (defaults.top_p if defaults.top_p < 1 else None) if self.top_p is None else self.top_p,
