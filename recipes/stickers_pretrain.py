@@ -63,7 +63,7 @@ DEFAULTS = Defaults(
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
-FIRST_SEED = {"family": 0, "drill": 50_000_000, "brief": 60_000_000}
+MAKERS = {"family": (family, 0), "drill": (drill, 50_000_000), "brief": (brief, 60_000_000)}  # and their first seeds
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
     "a flat red apple on the left and a flat train on the right, on a white background",
@@ -82,7 +82,7 @@ def main() -> None:
     arguments.add_argument("--families", type=int, default=20_000)
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
     arguments.add_argument(
-        "--kind", choices=("family", "drill", "brief"), default="family",
+        "--kind", choices=tuple(MAKERS), default="family",
         help="tokenize: families of every task; drills, scenes of one or two with everything said; or brief captions",
     )  # fmt: skip
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
@@ -115,7 +115,7 @@ def main() -> None:
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
         part, parts = map(int, given.part.split("/"))
-        first = given.first + FIRST_SEED[given.kind]
+        first = given.first + MAKERS[given.kind][1]
         tokenize(given.folder, range(first, first + given.families), (part, parts), kind=given.kind)
     else:
         settings = TrainSettings(
@@ -176,7 +176,7 @@ def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "
     tokenizer.vq.to(memory_format=torch.channels_last)
     if part[0] == 0:
         pretokenize(lambda seed: family(seed, catalogue, "eval"), HELD_OUT_SEEDS, tokenizer, folder / "held-out")
-    make = {"family": family, "drill": drill, "brief": brief}[kind]
+    make, _ = MAKERS[kind]
     pretokenize(lambda seed: make(seed, catalogue), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part)
 
 

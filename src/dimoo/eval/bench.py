@@ -53,7 +53,6 @@ Settings = ImageSettings | TextSettings
 CURVE = (32, 24, 16, 12, 8, 6, 4)  # plain step counts beside the full one
 ANSWER, BLOCK = 64, 32  # ids of an answer and of a block
 WAIT = 1  # rounds that are run and not counted
-SUREST = {"top_p": 0.8, "choice_temperature": 0.0}  # likely ids, the surest cells first
 # ways of filling a picture, each at every step count of the curve
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -62,10 +61,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reuse 4,": {"reuse": Reuse(every=4)},
     "reuse 4 logits,": {"reuse": Reuse(every=4, kept="logits")},
     "reuse all,": {"reuse": Reuse(every=10_000)},
-    "surest,": SUREST,
-    "surest, reuse 2,": {**SUREST, "reuse": Reuse(every=2)},
-    "surest, reuse 4,": {**SUREST, "reuse": Reuse(every=4)},
-    "surest, entropy .3,": {**SUREST, "entropy_bound": 0.3},
+    "top_p .8, reuse 2,": {"top_p": 0.8, "reuse": Reuse(every=2)},
+    "top_p .8, reuse 4,": {"top_p": 0.8, "reuse": Reuse(every=4)},
+    "surest,": {"top_p": 0.8, "choice_temperature": 0.0},
     "entropy .3,": {"entropy_bound": 0.3},
     "halton,": {"order": "halton", "schedule": "arccos"},
     "ml_cache,": {"policy": MLCache()},

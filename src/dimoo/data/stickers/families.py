@@ -90,10 +90,10 @@ def brief(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> li
 
 def _brief_scene(rng: np.random.Generator, catalogue: Catalogue) -> Scene:
     """One sticker, two, or two to four of a concept."""
-    draw = rng.random()
-    if draw < 0.3:
+    lot = rng.random()
+    if lot < 0.3:
         return sample_scene(rng, count=1, catalogue=catalogue)
-    if draw < 0.7:
+    if lot < 0.7:
         return sample_scene(rng, count=2, catalogue=catalogue)
     count = int(rng.integers(2, 5))
     while True:
