@@ -121,11 +121,15 @@ def test_a_damaged_request_is_named(values: dict[str, Any], word: str) -> None:
 
 def test_resolving_leaves_nothing_open(album: Album, tmp_path: Path) -> None:
     defaults = Defaults(
-        height=128, width=96, steps=7, cfg_scale=3.0, edit_cfg_scale=1.5, edit_cfg_img=0.5, noise="exact"
-    )
+        height=128, width=96, steps=7, top_p=0.8, cfg_scale=3.0, edit_cfg_scale=1.5, edit_cfg_img=0.5, noise="exact",
+    )  # fmt: skip
     drawn = resolved(TextToImage(prompt="a", options=PictureOptions(cfg_scale=0.0)), defaults)
     assert isinstance(drawn, TextToImage) and (drawn.height, drawn.width) == (128, 96)
     assert (drawn.options.steps, drawn.options.noise, drawn.options.cfg_scale) == (7, "exact", 0.0)
+    other = Defaults(steps=9, cfg_scale=1.0)  # a later version of the checkpoint
+    assert drawn.options.settings(other) == drawn.options.settings(defaults)
+    uncut = resolved(TextToImage(prompt="a"), other)
+    assert isinstance(uncut, TextToImage) and uncut.options.settings(defaults).top_p is None
     edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a"), defaults)
     assert isinstance(edited, Edit) and (edited.options.cfg_scale, edited.options.cfg_img) == (1.5, 0.5)
     asked = resolved(Understand(question="a"), defaults)

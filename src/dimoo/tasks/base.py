@@ -120,13 +120,14 @@ class PictureOptions:
         family = presets.EDIT if edit else presets.PICTURE
         chosen = PicturePreset() if self.preset is None else named(family, self.preset)
         share = max(1, round(chosen.steps * defaults.steps))
+        top_p = defaults.top_p if self.top_p is None else self.top_p
         values: dict[str, Any] = {
             "steps": share if self.steps is None else self.steps,
             "temperature": self.temperature,
             "choice_temperature": self.choice_temperature,
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
-            "top_p": (defaults.top_p if defaults.top_p < 1 else None) if self.top_p is None else self.top_p,
+            "top_p": None if top_p == 1 else top_p,
             "schedule": self.schedule,
             "order": self.order,
             "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
