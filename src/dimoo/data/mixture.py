@@ -79,4 +79,15 @@ BRIEF: Mixture = WORDS | {
     ("text_to_image", "drill"): 10.0,
 }
 
-MIXTURES: dict[str, Mixture] = {"words": WORDS, "brief": BRIEF, "start": START, "all": ALL}
+# Once drawing from words is learnt: twice the reading, twice the edits that were slowest to learn.
+READ_AND_EDIT: Mixture = {
+    (task, kind): weight * (2 if task == "understand" else 1) for (task, kind), weight in ALL.items()
+} | {("edit", "edit_replace"): 10.0, ("edit", "edit_text_transfer"): 10.0, ("edit", "edit_background"): 5.0}
+
+MIXTURES: dict[str, Mixture] = {
+    "words": WORDS,
+    "brief": BRIEF,
+    "start": START,
+    "all": ALL,
+    "read-and-edit": READ_AND_EDIT,
+}
