@@ -31,7 +31,7 @@ def mix(first: Path, second: Path, share: float, into: Path) -> None:
     ours, theirs = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
         raise ValueError(f"{first} and {second} are not of one shape")
-    shutil.copytree(first, into, dirs_exist_ok=True)
+    shutil.copytree(first, into, ignore=shutil.ignore_patterns("model.safetensors"), dirs_exist_ok=True)
     mixed = {
         name: ((1 - share) * value.float() + share * theirs[name].float()).to(value.dtype)
         for name, value in ours.items()
