@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,14 @@ def section(name: str) -> str:
     """The table of a kept report, and what it says of ids and batches."""
     report = json.loads((KEPT / f"{name}.json").read_text())
     full = f"plain {report['steps']}"
-    times = {row["name"]: row["seconds"] for row in report["rows"]}
+    named = {row["name"]: row for row in report["rows"]}
     scored = any(row["score"] for row in report["rows"])
     heads = ["", "ms", "x twin", f"x {full}", "MB", *(["score", "difference"] if scored else [])]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in report["rows"]:
         seconds = row["seconds"]
-        cells = [row["name"], f"{1000 * seconds:.1f}", f"{times['twin'] / seconds:.2f}"]
-        cells += [f"{times[full] / seconds:.2f}", f"{row['peak_bytes'] / 1e6:.1f}"]
+        cells = [row["name"], f"{1000 * seconds:.1f}", f"{_faster(row, named['twin']):.2f}"]
+        cells += [f"{_faster(row, named[full]):.2f}", f"{row['peak_bytes'] / 1e6:.1f}"]
         lines.append(_line([*cells, *(_judged(row) if scored else [])]))
     rounds = len(report["rows"][0]["times"])
     about = f"{report['name']}, {report['dtype']}, {report['threads']} threads, medians of {rounds} rounds"
@@ -48,6 +49,10 @@ def section(name: str) -> str:
             f"{batch['size']} together: {1000 * batch['together']:.0f} ms each, alone {1000 * batch['alone']:.0f} ms"
         )
     return "\n".join([f"{about}:", "", *lines, "", f"{'; '.join(said)}."])
+
+
+def _faster(row: dict[str, Any], other: dict[str, Any]) -> float:
+    return statistics.median(slow / quick for quick, slow in zip(row["times"], other["times"], strict=True))
 
 
 def _judged(row: dict[str, Any]) -> list[str]:
@@ -66,6 +71,8 @@ if __name__ == "__main__":
     KEPT.mkdir(exist_ok=True)
     for file in map(Path, sys.argv[1:]):
         report = json.loads(file.read_text())
+        if f"<!-- bench {file.stem} -->" not in DOCUMENT.read_text():
+            raise SystemExit(f"{DOCUMENT} has no place for {file.stem}")
         for row in report["rows"]:
             row["times"] = [round(seconds, 6) for seconds in row["times"]]
         (KEPT / file.name).write_text(json.dumps(report, indent=1) + "\n")

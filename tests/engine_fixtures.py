@@ -153,16 +153,30 @@ def spy(model: Transformer) -> Iterator[list[int]]:
         handle.remove()
 
 
+def leaning(seed: int, **factors: float) -> Transformer:
+    """A model whose head rows of some special ids are scaled, so that it says them often."""
+    model = small_model(seed)
+    for name, factor in factors.items():
+        model.head.weight[getattr(VOCAB, name)] *= factor
+    return model
+
+
 class Shapes(TorchFunctionMode):
-    """Shapes of everything that any torch function gives back (a dispatch mode would import the compiler)."""
+    """Shapes, also with dtypes, of everything that any torch function gives back, and the names of these functions (a
+    dispatch mode would import the compiler)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[tuple[int, ...]] = set()
+        self.typed: set[tuple[tuple[int, ...], torch.dtype]] = set()
+        self.called: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.seen |= {tuple(leaf.shape) for leaf in tensors}
+        self.typed |= {(tuple(leaf.shape), leaf.dtype) for leaf in tensors}
+        self.called.append(func.__name__)
         return result
 
 

@@ -10,27 +10,17 @@ import dataclasses
 
 import pytest
 import torch
-from engine_fixtures import VOCAB, Shapes, asked, fill, small_model, spy, steps, words
+from engine_fixtures import VOCAB, Shapes, asked, fill, leaning, small_model, spy, steps, words
 from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from dimoo.eval.twin import Twin
-from dimoo.model.transformer import Transformer
 from dimoo.page.page import text_page
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.policies import DualCache, MLCache, NoCache, Policy, RevealAware
 from dimoo.sampling.settings import TextSettings
 from dimoo.sampling.text import fill_text, pad_after_end
-
-
-def leaning(seed: int, **factors: float) -> Transformer:
-    """A model whose head rows of some special ids are scaled, so that it says them often."""
-    model = small_model(seed)
-    for name, factor in factors.items():
-        model.head.weight[getattr(VOCAB, name)] *= factor
-    return model
-
 
 MODEL = small_model(4)
 ENDING = leaning(4, answer_end=2.5)  # answers with `</answer>` now and then
@@ -148,6 +138,19 @@ def test_early_stop_is_real() -> None:
     assert len(rows) == 16
 
 
+@pytest.mark.parametrize("block", [2, 4, 8])
+def test_an_early_stop_changes_nothing_that_is_read(block: int) -> None:
+    # Broken to try it: pad_after_end that does not ask whether everything before the end is filled.
+    settings, shorter = TextSettings(steps=16, block_length=block), 0
+    for seed in range(24):
+        (early,) = fill(ENDING, [asked(5, 16, seed)], settings, [0])
+        (whole,) = fill(ENDING, [asked(5, 16, seed)], dataclasses.replace(settings, early_stop=False), [0])
+        end = whole.index(VOCAB.answer_end) if VOCAB.answer_end in whole else len(whole)
+        assert early[: end + 1] == whole[: end + 1]
+        shorter += early != whole
+    assert shorter >= 4, "the test's model goes on after many an end"
+
+
 def test_a_member_that_has_ended_does_not_stop_the_others() -> None:
     settings = TextSettings(steps=16, block_length=4)
     members = [asked(5, 16, seed) for seed in range(8)]
@@ -181,7 +184,7 @@ def test_a_threshold_of_one_reveals_one_a_step() -> None:
     assert [int(step.revealed[0].sum()) for step in seen] == [1] * 16
 
 
-def test_dual_cache_computes_the_block_only() -> None:
+def test_dual_cache_computes_only_what_is_masked_or_new_in_the_block() -> None:
     # Broken to try it: rows of all masked positions of the page, later blocks included.
     settings = TextSettings(steps=8, block_length=8, policy=DualCache(), early_stop=False)
     with spy(MODEL) as rows:

@@ -66,7 +66,7 @@ def test_reveal_aware_rows(length: int, seed: int, count: int, ahead: float, bud
         assert torch.equal(chosen[len(chosen) - least :], best[masked - least :])
 
 
-def test_dual_cache_computes_the_block() -> None:
+def test_dual_cache_computes_what_is_masked_or_new() -> None:
     facts = seen(20, 1)
     assert torch.equal(DualCache().rows(facts), facts.masked | facts.revealed)
     assert [step for step in range(9) if DualCache(refresh_interval=4).refresh(step, 9)] == [0, 4, 8]

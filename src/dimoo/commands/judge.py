@@ -112,6 +112,7 @@ def bench(
     from dimoo.eval import bench as benches
     from dimoo.eval.chart import chart
     from dimoo.model.config import SIZES
+    from dimoo.pipeline import pick_device
 
     if size is not None and size not in SIZES:
         raise ValueError(f"--size {size!r} is not one of {', '.join(SIZES)}")
@@ -119,33 +120,38 @@ def bench(
         raise ValueError(f"--repeats must be at least 1, got {repeats}")
     if size is not None and scenes:
         raise ValueError("random weights have no score: leave out --scenes or --size")
+    if where.quantise is not None:
+        raise ValueError(f"--quantise {where.quantise}: the twin needs weights as they are stored")
+    if size is not None and (where.checkpoint is not None or where.compile or where.tile is not None):
+        raise ValueError("--size times random weights, eager: leave out --checkpoint, --compile and --tile")
     full = f"plain {steps}"
     output.mkdir(parents=True, exist_ok=True)
     scores: dict[str, list[float]] = {}
     used: str = where.dtype or "float32"
     if size is not None:
-        model, name = benches.random_model(SIZES[size], getattr(torch, used)), f"random weights, {size}, {side} px"
-        chosen = benches.select(benches.ways(task, steps), only, full)
+        model = benches.random_model(SIZES[size], getattr(torch, used)).to(pick_device(where.device))
+        name = f"random weights, {size}, {side} px"
+        chosen = benches.select(benches.ways(task, steps), only, steps)
         cases = benches.random_cases(task, SIZES[size], side)
-        rows, same, together = _measured(benches, model, chosen, cases, repeats, batch)
+        rows, same, together = _measured(benches, model, chosen, cases, repeats, batch, full)
     else:
         with session(where) as one:
-            name, used = one.pipe.tools.defaults.name, str(one.pipe.model.dtype).removeprefix("torch.")
-            chosen = benches.select(benches.ways(task, steps, one.pipe.tools.defaults), only, full)
+            model = one.pipe.model
+            name, used = one.pipe.tools.defaults.name, str(model.dtype).removeprefix("torch.")
+            chosen = benches.select(benches.ways(task, steps, one.pipe.tools.defaults), only, steps)
             trials = benches.trials(task, max(scenes, 24), 0)
             some = trials[:: max(1, len(trials) // 24)]
             cases = [prepared.guided for prepared in benches.requests(one.pipe, some)]
-            rows, same, together = _measured(benches, one.pipe.model, chosen, cases, repeats, batch)
-            ours = [way for way in chosen if not way.twin] if scenes else []
+            rows, same, together = _measured(benches, model, chosen, cases, repeats, batch, full)
+            # what is the same by construction is not judged again
+            ours = [way for way in chosen if not way.twin and way.name != benches.to_the_end(steps)] if scenes else []
             with tqdm(total=len(ours) * len(trials), unit="trial", desc="judging", disable=None) as bar:
                 for way in ours:
                     bar.set_postfix_str(way.name)
                     scores[way.name] = benches.judge_way(one.pipe, way, trials, output, progress=bar.update)
-    if scenes and same.get("twin", True):
-        scores["twin"] = scores[full]  # the same ids, as was just seen
     if scenes:
         rows = benches.scored(rows, scores, full)
-    OUT.print(_table(rows, full, name))
+    OUT.print(_table(benches, rows, full, name))
     for twin, equal in same.items():
         say(f"{twin}: our samplers gave {'the same ids' if equal else 'OTHER ids'} in every round")
     if together:
@@ -154,17 +160,18 @@ def bench(
             f"alone {1000 * together['alone']:.1f} ms"
         )
     if scenes:
-        chart(rows, f"{name}: {task}, {scenes} scenes", output / f"{task}.png")
+        chart(rows, f"{name}: {task}, {len(trials)} trials", output / f"{task}.png")
         say(output / f"{task}.png")
     listed = [dataclasses.asdict(row) for row in rows]
-    how = {"dtype": used, "threads": torch.get_num_threads(), "steps": steps, "scenes": scenes}
+    how = {"dtype": used, "device": str(model.device), "threads": torch.get_num_threads()}
+    how |= {"steps": steps, "trials": len(trials) if scenes else 0}
     write_report(json, {"task": task, "name": name, **how, "rows": listed, "same": same, "batch": together})
 
 
-def _table(rows: Any, full: str, title: str) -> Any:
+def _table(benches: Any, rows: Any, full: str, title: str) -> Any:
     from rich.table import Column, Table
 
-    times = {row.name: row.seconds for row in rows}
+    named = {row.name: row for row in rows}
     heads = ("steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", "score", "difference")
     table = Table(Column("", no_wrap=True), *heads, box=None, title=title)
     for row in rows:
@@ -173,8 +180,8 @@ def _table(rows: Any, full: str, title: str) -> Any:
             row.name,
             f"{row.steps:.1f}",
             f"{1000 * row.seconds:.1f}",
-            f"{times['twin'] / row.seconds:.2f}",
-            f"{times[full] / row.seconds:.2f}",
+            f"{benches.faster(row, named['twin']):.2f}",
+            f"{benches.faster(row, named[full]):.2f}",
             f"{row.flops / 1e9:.1f}",
             f"{row.peak_bytes / 1e6:.1f}",
             "" if row.score is None else f"{row.score.score:.3f}",
@@ -183,7 +190,7 @@ def _table(rows: Any, full: str, title: str) -> Any:
     return table
 
 
-def _measured(benches: Any, model: Any, chosen: Any, cases: Any, repeats: int, batch: int) -> Any:
+def _measured(benches: Any, model: Any, chosen: Any, cases: Any, repeats: int, batch: int, full: str) -> Any:
     from tqdm import tqdm
 
     with tqdm(unit="run", desc="timing", disable=None) as bar:
@@ -193,6 +200,6 @@ def _measured(benches: Any, model: Any, chosen: Any, cases: Any, repeats: int, b
             bar.update(done - bar.n)
 
         rows, same = benches.measure(model, chosen, cases, repeats, progress=progress)
-    plain = next(way for way in chosen if not way.twin)
+    plain = next(way for way in chosen if way.name == full)
     together = benches.measure_batch(model, plain.settings, (cases * batch)[:batch], repeats) if batch > 1 else {}
     return rows, same, together

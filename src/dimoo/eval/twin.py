@@ -9,7 +9,8 @@ It shares no code with `model/` and `sampling/`, and keeps the waste of the rele
     3. a float bias (1, 1, L, L) built each pass, cast in each block if the dtype asks for it, never used
     4. separate projections; norms and rotation as plain float32 operations
     5. ML-Cache with keys from before the rotation and the logits of every position over the full vocabulary
-    6. for text a float64 softmax over sequence x vocabulary
+    6. for text a float64 softmax over sequence x vocabulary, and every step, since the released early stop never works
+       (it looks for an id that trained answers never hold); `TextSettings.early_stop` ends an answer all the same
 
 Noise is drawn from the generator in the order of `sampling/choose.py`: ids first, then scores.
 
@@ -196,20 +197,20 @@ class Twin:
                 where_M = block_slots[ids_L[block_slots] == vocab.mask]
                 if not len(where_M):
                     break
-                logits_LV = self.logits(ids_L)[0].cpu()
+                logits_LV = self.logits(ids_L)[0]
                 if settings.candidates == "text":
-                    logits_LV[:, stop:] = -torch.inf
-                    logits_LV[:, list(vocab.not_text)] = -torch.inf
+                    logits_LV[where_M, stop:] = -torch.inf
+                    logits_LV[where_M[:, None], list(vocab.not_text)] = -torch.inf
                 noisy_LV = logits_LV
                 if settings.temperature > 0:
                     noisy_LV = logits_LV.clone().float()
-                    noise_MV = _gumbel((len(where_M), stop), generator, settings.noise)
+                    noise_MV = _gumbel(noisy_LV[where_M, :stop], generator, settings.noise)
                     noisy_LV[where_M, :stop] = noisy_LV[where_M, :stop] / settings.temperature + noise_MV
-                    _gumbel((len(where_M),), generator, settings.noise)  # drawn for scores, which text does not use
+                    _gumbel(noisy_LV[where_M, 0], generator, settings.noise)  # for scores, which text does not use
                 best_L = noisy_LV.argmax(dim=-1)
                 sure_L = logits_LV.to(torch.float64).softmax(dim=-1).gather(-1, best_L[:, None])[:, 0]
-                now = where_M[sure_L[where_M].topk(count).indices]
-                ids_L[now] = best_L[now]
+                now = where_M[sure_L[where_M].topk(count).indices.cpu()]
+                ids_L[now] = best_L[now].cpu()
                 if settings.early_stop and _ended(ids_L, slots, vocab):
                     return ids_L[slots]
         return ids_L[slots]
@@ -231,9 +232,10 @@ def _rotate(x_1NLH: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
     return (wide * cos_LH + torch.cat((-second, first), dim=-1) * sin_LH).to(x_1NLH.dtype)
 
 
-def _gumbel(shape: tuple[int, ...], generator: torch.Generator, noise: str) -> Tensor:
-    """Gumbel noise, in float32, or as released: bfloat16 throughout, a uniform of 1 becoming 0."""
-    uniform = torch.rand(shape, generator=generator)
+def _gumbel(like: Tensor, generator: torch.Generator, noise: str) -> Tensor:
+    """Gumbel noise of the shape and device of another tensor: in float32, or as released, bfloat16 throughout and a
+    uniform of 1 becoming 0."""
+    uniform = torch.rand(like.shape, generator=generator).to(like.device)
     if noise == "reference":
         uniform = uniform.to(torch.bfloat16)
         uniform[uniform == 1] = 0
@@ -272,21 +274,21 @@ def _fill_picture(
         if not bool(masked_N.any()):
             break
         logits = [
-            logits_1LV[0, where[masked_N].to(logits_1LV.device), vocab.image_offset :].cpu().to(dtype)
+            logits_1LV[0, where[masked_N].to(logits_1LV.device), vocab.image_offset :].to(dtype)
             for where, logits_1LV in zip(slots, read(bodies, step), strict=True)
         ]
         guided_MK = guide(logits)
         probability_MK = guided_MK.softmax(dim=-1)
         noisy_MK = guided_MK
         if settings.temperature > 0:
-            noisy_MK = guided_MK / settings.temperature + _gumbel(tuple(guided_MK.shape), generator, settings.noise)
+            noisy_MK = guided_MK / settings.temperature + _gumbel(guided_MK, generator, settings.noise)
         code_M = noisy_MK.argmax(dim=-1)
         score_M = probability_MK.gather(-1, code_M[:, None])[:, 0].clamp(min=1e-20).log()
         if settings.temperature > 0:
-            score_M = score_M + settings.temperature * _gumbel(tuple(score_M.shape), generator, settings.noise)
+            score_M = score_M + settings.temperature * _gumbel(score_M, generator, settings.noise)
         left = _left(step, settings.steps, start, int(masked_N.sum()))
         stays_M = score_M < score_M.sort().values[left] if left else torch.zeros_like(score_M, dtype=torch.bool)
-        new_M = torch.where(stays_M, vocab.mask, code_M + vocab.image_offset)
+        new_M = torch.where(stays_M, vocab.mask, code_M + vocab.image_offset).cpu()
         for ids_L, where in zip(bodies, slots, strict=True):
             ids_L[where[masked_N]] = new_M
     return bodies[0][slots[0]]

@@ -87,7 +87,7 @@ def fill_image(
         counts = [int(part.sum()) for part in masked]
         if settings.entropy_bound is not None:
             clocks = [_catch_up(clocks[i], plans[i], counts[i]) for i in range(len(pages))]
-        left = [_left(counts[i], plans[i], clocks[i], settings.steps) for i in range(len(pages))]
+        left = [_left(counts[i], plans[i], clocks[i]) for i in range(len(pages))]
         logits = reader.read(
             ids,
             masked,
@@ -152,8 +152,8 @@ def _catch_up(clock: int, plan: list[int], count: int) -> int:
     return clock
 
 
-def _left(count: int, plan: list[int], step: int, steps: int) -> int:
+def _left(count: int, plan: list[int], step: int) -> int:
     """Cells that stay masked after this step: the plan, but fewer than now (ties may have revealed more)."""
-    if step >= min(len(plan), steps) or count == 0:
+    if step >= len(plan) or count == 0:
         return 0
     return min(plan[step], max(0, count - 1))

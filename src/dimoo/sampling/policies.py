@@ -5,7 +5,7 @@ A policy is a few frozen numbers; what it decides from is `Seen`, the facts of o
     NoCache      everything at every step
     MLCache      the authors': rows whose largest candidate logit is low (the paper, section 3.3.2)
     RevealAware  rows just revealed, rows about to be, and a small budget of the least certain
-    DualCache    text: the block's rows only, prompt and suffix from the block's first step (Fast-dLLM)
+    DualCache    text: rows of the block that are masked or just revealed, all others from its first step
 
 Beside it stands `Reuse`, which says how often the contrasts of guidance are computed at all.
 """
@@ -140,8 +140,9 @@ class RevealAware:
 
 @dataclass(frozen=True, kw_only=True)
 class DualCache:
-    """The rows of the current block at every step, all others at the block's first step and every
-    `refresh_interval` steps after it (Fast-dLLM's DualCache, arXiv 2505.22618)."""
+    """The rows of the current block that are masked or were just revealed, at every step; all others at the block's
+    first step and every `refresh_interval` steps after it. Fast-dLLM's DualCache (arXiv 2505.22618), which computes the
+    whole block, but for rows whose ids are known and read."""
 
     refresh_interval: int = 1_000_000
     wants_max_logit = False
