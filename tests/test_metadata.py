@@ -130,6 +130,11 @@ def test_resolving_leaves_nothing_open(album: Album, tmp_path: Path) -> None:
     assert drawn.options.settings(other) == drawn.options.settings(defaults)
     uncut = resolved(TextToImage(prompt="a"), other)
     assert isinstance(uncut, TextToImage) and uncut.options.settings(defaults).top_p is None
+    # Broken to try it: the record's schedule left as the request had it.
+    preset = TextToImage(prompt="a", options=PictureOptions(preset="balanced"))
+    named = resolved(preset, defaults)
+    assert isinstance(named, TextToImage) and named.options.preset is None
+    assert named.options.settings(defaults) == preset.options.settings(defaults)
     edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a"), defaults)
     assert isinstance(edited, Edit) and (edited.options.cfg_scale, edited.options.cfg_img) == (1.5, 0.5)
     asked = resolved(Understand(question="a"), defaults)

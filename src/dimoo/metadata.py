@@ -145,6 +145,7 @@ def resolved(request: Task, defaults: Defaults) -> Task:
         cfg_scale=scale if request.options.cfg_scale is None else request.options.cfg_scale,
         cfg_img=image,
         top_p=1.0 if settings.top_p is None else settings.top_p,
+        schedule=settings.schedule,
         entropy_bound=settings.entropy_bound,
         policy=settings.policy,
         reuse=settings.reuse,

@@ -21,7 +21,7 @@ from dimoo.diffusion.loss import masked_cross_entropy, page_weights
 from dimoo.diffusion.schedule import Schedule, even_counts, masked_counts, masked_share
 from dimoo.page.page import Page, picture_page, text_page
 
-schedules = st.sampled_from(["cosine", "linear", "arccos"])
+schedules = st.sampled_from(["cosine", "linear", "arccos", "circle"])
 
 
 @given(schedules, st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -69,7 +69,7 @@ def test_even_counts(total: int, steps: int) -> None:
 
 
 def test_wrong_schedules() -> None:
-    with pytest.raises(ValueError, match="schedule 'steep' is not one of cosine, linear, arccos"):
+    with pytest.raises(ValueError, match="schedule 'steep' is not one of cosine, linear, arccos, circle"):
         masked_share(torch.zeros(1), "steep")  # type: ignore[arg-type]
     for count in (masked_counts, even_counts):
         with pytest.raises(ValueError, match="steps must be at least 1, got 0"):

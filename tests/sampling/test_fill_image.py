@@ -217,7 +217,7 @@ def test_ties_at_the_cut_are_revealed() -> None:
     assert len(seen) == 1 and seen[0].masked == (0,)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "arccos"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "arccos", "circle"])
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
 def test_steps_follow_the_schedule(count: int, schedule: str) -> None:
     settings = ImageSettings(steps=count, schedule=schedule)

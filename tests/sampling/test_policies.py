@@ -92,7 +92,7 @@ def test_dual_cache_computes_what_is_masked_or_new() -> None:
         (ImageSettings, {"temperature": float("nan")}, "temperature"),
         (ImageSettings, {"choice_temperature": -0.5}, "choice_temperature must be 0 or more, got -0.5"),
         (ImageSettings, {"noise": "pink"}, "noise 'pink' is not one of exact, reference"),
-        (ImageSettings, {"schedule": "spiral"}, "schedule 'spiral' is not one of cosine, linear, arccos"),
+        (ImageSettings, {"schedule": "spiral"}, "schedule 'spiral' is not one of cosine, linear, arccos, circle"),
         (TextSettings, {"block_length": 0}, "block_length must be at least 1, got 0"),
         (TextSettings, {"candidates": "some"}, "candidates 'some' is not one of text, all"),
         (TextSettings, {"threshold": 0.9, "entropy_bound": 0.1}, "threshold or entropy_bound, not both"),

@@ -31,8 +31,10 @@ def test_what_a_request_says_goes_before_its_preset() -> None:
     balanced = PictureOptions(preset="balanced").settings(DEFAULTS)
     assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 23
     assert PictureOptions(preset="fast").settings(DEFAULTS).reuse == presets.PICTURE["fast"].reuse
-    said = PictureOptions(preset="fast", steps=7, policy=NoCache()).settings(DEFAULTS)
-    assert (said.steps, said.policy, said.reuse) == (7, NoCache(), presets.PICTURE["fast"].reuse)
+    assert balanced.schedule == presets.PICTURE["balanced"].schedule == "circle"
+    said = PictureOptions(preset="fast", steps=7, policy=NoCache(), schedule="cosine").settings(DEFAULTS)
+    found = (said.steps, said.policy, said.reuse, said.schedule)
+    assert found == (7, NoCache(), presets.PICTURE["fast"].reuse, "cosine")
     assert PictureOptions(preset="quality").settings(DEFAULTS) == PictureOptions().settings(DEFAULTS)
     edit = PictureOptions(preset="balanced").settings(DEFAULTS, edit=True)
     assert edit.reuse == presets.EDIT["balanced"].reuse != balanced.reuse

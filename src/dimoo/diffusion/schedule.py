@@ -5,6 +5,7 @@ A schedule maps progress t in [0, 1] to the share still masked, 1 at t = 0 and 0
     cosine  cos(pi t / 2)          MaskGIT (arXiv 2202.04200), used by Lumina-DiMOO
     linear  1 - t
     arccos  arccos(t) / (pi / 2)   the count schedule of the Halton sampler (arXiv 2503.17076)
+    circle  sqrt(1 - t^2)          a quarter circle: slower at the start than the cosine, for few steps (docs/log.md)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Schedule = Literal["cosine", "linear", "arccos"]
+Schedule = Literal["cosine", "linear", "arccos", "circle"]
 
 
 def masked_share(progress: Tensor, schedule: Schedule = "cosine") -> Tensor:
@@ -26,6 +27,8 @@ def masked_share(progress: Tensor, schedule: Schedule = "cosine") -> Tensor:
         return 1.0 - progress
     if schedule == "arccos":
         return torch.arccos(progress) / (math.pi / 2)
+    if schedule == "circle":
+        return (1.0 - progress.square()).sqrt()
     raise ValueError(f"schedule {schedule!r} is not one of {', '.join(get_args(Schedule))}")
 
 

@@ -67,6 +67,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "top_p .8, reuse 4,": {"top_p": 0.8, "reuse": Reuse(every=4)},
     "top_p .8, surest,": {"top_p": 0.8, "choice_temperature": 0.0},
     "entropy .3,": {"entropy_bound": 0.3},
+    "top_p .8, circle,": {"top_p": 0.8, "schedule": "circle"},
+    "top_p .8, circle, reuse 2,": {"top_p": 0.8, "schedule": "circle", "reuse": Reuse(every=2)},
     "halton arccos,": {"order": "halton", "schedule": "arccos"},
     "ml_cache,": {"policy": MLCache()},
     "reveal_aware,": {"policy": RevealAware()},

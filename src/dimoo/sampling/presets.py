@@ -4,7 +4,7 @@
     balanced   a good third of the steps, of edits with contrasts at every second step; answers: cached rows
     fast       pictures: contrasts at every second step besides; edits: a quarter of the steps; answers: cached longer
 
-Pictures: chosen from 300 scenes a way, where fewer plain steps beat every cached way (docs/sampling.md). Edits: from
+Pictures: chosen from the judge's scores, where fewer steps beat every cached way (docs/sampling.md). Edits: from
 arithmetic. Answers: `fast` has kept its score on the small model.
 
 Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dimoo.diffusion.schedule import Schedule
 from dimoo.sampling.policies import DualCache, NoCache, Policy, Reuse
 
 Preset = Literal["quality", "balanced", "fast"]
@@ -22,9 +23,10 @@ Preset = Literal["quality", "balanced", "fast"]
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePreset:
-    """How a picture is filled: share of the steps, rows, contrasts."""
+    """How a picture is filled: share of the steps, how they grow, rows, contrasts."""
 
     steps: float = 1.0
+    schedule: Schedule = "cosine"
     policy: Policy = field(default_factory=NoCache)
     reuse: Reuse = field(default_factory=Reuse)
     entropy_bound: float | None = None
@@ -40,8 +42,8 @@ class TextPreset:
 
 PICTURE: dict[Preset, PicturePreset] = {
     "quality": PicturePreset(),
-    "balanced": PicturePreset(steps=0.36),
-    "fast": PicturePreset(steps=0.36, reuse=Reuse(every=2)),
+    "balanced": PicturePreset(steps=0.36, schedule="circle"),
+    "fast": PicturePreset(steps=0.36, schedule="circle", reuse=Reuse(every=2)),
 }
 EDIT: dict[Preset, PicturePreset] = {
     "quality": PicturePreset(),

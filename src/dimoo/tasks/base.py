@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from dimoo.diffusion.schedule import Schedule
 from dimoo.page.page import Page
 from dimoo.page.templates import CLOSING, TURN, opening
 from dimoo.sampling import presets
@@ -108,7 +109,7 @@ class PictureOptions:
     noise: Noise | None = None
     top_k: int | None = None
     top_p: float | None = None
-    schedule: Literal["cosine", "linear", "arccos"] = "cosine"
+    schedule: Schedule | None = None
     order: Order = "confidence"
     entropy_bound: float | None = None
     policy: Policy | None = None
@@ -128,7 +129,7 @@ class PictureOptions:
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": None if top_p == 1 else top_p,
-            "schedule": self.schedule,
+            "schedule": chosen.schedule if self.schedule is None else self.schedule,
             "order": self.order,
             "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
             "policy": chosen.policy if self.policy is None else self.policy,
