@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from dimoo.eval.bench import faster
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT, KEPT = ROOT / "docs" / "sampling.md", ROOT / "docs" / "bench"
@@ -33,8 +34,8 @@ def section(name: str) -> str:
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in report["rows"]:
         seconds = row["seconds"]
-        cells = [row["name"], f"{1000 * seconds:.1f}", f"{_faster(row, named['twin']):.2f}"]
-        cells += [f"{_faster(row, named[full]):.2f}", f"{row['peak_bytes'] / 1e6:.1f}"]
+        cells = [row["name"], f"{1000 * seconds:.1f}", f"{faster(row['times'], named['twin']['times']):.2f}"]
+        cells += [f"{faster(row['times'], named[full]['times']):.2f}", f"{row['peak_bytes'] / 1e6:.1f}"]
         lines.append(_line([*cells, *(_judged(row) if scored else [])]))
     rounds = len(report["rows"][0]["times"])
     about = f"{report['name']}, {report['dtype']}, {report['threads']} threads, medians of {rounds} rounds"
@@ -49,10 +50,6 @@ def section(name: str) -> str:
             f"{batch['size']} together: {1000 * batch['together']:.0f} ms each, alone {1000 * batch['alone']:.0f} ms"
         )
     return "\n".join([f"{about}:", "", *lines, "", f"{'; '.join(said)}."])
-
-
-def _faster(row: dict[str, Any], other: dict[str, Any]) -> float:
-    return statistics.median(slow / quick for quick, slow in zip(row["times"], other["times"], strict=True))
 
 
 def _judged(row: dict[str, Any]) -> list[str]:

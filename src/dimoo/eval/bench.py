@@ -240,9 +240,9 @@ def measure(
     return rows, same
 
 
-def faster(row: Row, other: Row) -> float:
-    """How many times faster a row is than another: the median over the rounds, whose requests differ."""
-    return statistics.median(slow / quick for quick, slow in zip(row.times, other.times, strict=True))
+def faster(times: Sequence[float], others: Sequence[float]) -> float:
+    """How many times faster `times` are than `others`: the median over the rounds, whose requests differ."""
+    return statistics.median(slow / quick for quick, slow in zip(times, others, strict=True))
 
 
 def random_model(config: ModelConfig, dtype: torch.dtype) -> Transformer:
