@@ -26,6 +26,8 @@ from dimoo.model.config import ModelConfig
 from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
+MLP_ROWS = 256  # rows (or the width, if that is more) that the MLP takes at once: what lies inside it is widest of all
+
 
 class Transformer(nn.Module):
     """Embedding, blocks, final norm and head. Weights are merged: queries, keys, values in one; gate and up in one."""
@@ -136,11 +138,19 @@ class Block(nn.Module):
         """What follows attention, row by row. Sums and products overwrite what is no longer needed: on a CPU fresh
         memory costs as much as what is computed into it."""
         x_MD = self.attention_out(attended_MD).add_(x_MD)
+        if torch.is_grad_enabled():
+            return x_MD + self.mlp(x_MD)
+        for part_MD in x_MD.split(max(MLP_ROWS, x_MD.shape[-1])):
+            part_MD.add_(self.mlp(part_MD))
+        return x_MD
+
+    def mlp(self, x_MD: Tensor) -> Tensor:
+        """down(silu(gate) * up), gate and up of the normed rows."""
         both_MF = self.gate_up(self.mlp_norm(x_MD))
         inner = both_MF.shape[-1] // 2
         gate_MF, up_MF = both_MF[:, :inner], both_MF[:, inner:]
         active_MF = F.silu(gate_MF, inplace=not torch.is_grad_enabled())
-        out: Tensor = self.down(active_MF.mul_(up_MF)).add_(x_MD)
+        out: Tensor = self.down(active_MF.mul_(up_MF))
         return out
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
