@@ -14,9 +14,10 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dimoo.eval.size import Ledger
 from dimoo.eval.twin import Twin
 from dimoo.model.cache import Cache, cache_bytes
-from dimoo.model.transformer import attend, rotary_table
+from dimoo.model.transformer import MLP_ROWS, attend, rotary_table
 from dimoo.page.batch import Packing, Rows, pack
 
 MODEL = small_model()
@@ -198,3 +199,18 @@ def test_bfloat16_is_close() -> None:
     narrow = half.logits(half(ids_T, packing), 0, VOCAB.size)
     assert narrow.dtype == torch.bfloat16
     assert float((narrow.float() - wide).abs().mean()) < 0.1 * float(wide.abs().mean())
+
+
+def test_many_rows_go_through_the_mlp_in_parts() -> None:
+    """Where no gradient is kept; more memory and the same states otherwise."""
+    # Broken to try it: the parts not written back; every part beginning at the first row; all rows at once.
+    model = small_model(d_ff=256)
+    ids_T, packing = pack([page(3 * MLP_ROWS - 7, 1), page(30, 2)])
+    whole = model(ids_T, packing)
+    with torch.inference_mode(), Ledger() as ledger:
+        parts = model(ids_T, packing)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), Ledger() as unsplit:
+        patch.setattr("dimoo.model.transformer.MLP_ROWS", 10_000)
+        model(ids_T, packing)
+    assert ledger.peak < 0.75 * unsplit.peak

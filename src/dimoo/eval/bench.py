@@ -69,6 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "entropy .3,": {"entropy_bound": 0.3},
     "top_p .8, circle,": {"top_p": 0.8, "schedule": "circle"},
     "top_p .8, circle, reuse 2,": {"top_p": 0.8, "schedule": "circle", "reuse": Reuse(every=2)},
+    "top_p .8, circle, reuse 3,": {"top_p": 0.8, "schedule": "circle", "reuse": Reuse(every=3)},
     "halton arccos,": {"order": "halton", "schedule": "arccos"},
     "ml_cache,": {"policy": MLCache()},
     "reveal_aware,": {"policy": RevealAware()},
