@@ -1,8 +1,9 @@
 """Ways of sampling by name: what most people should choose from.
 
     quality    every row at every step: the checkpoint's own settings
-    balanced   a good third of the steps, of edits with contrasts at every second step; answers: cached rows
-    fast       pictures: contrasts at every second step besides; edits: a quarter of the steps; answers: cached longer
+    balanced   pictures: half of the steps in a quarter circle, contrasts at every third; edits: a good third of the
+               steps, contrasts at every second; answers: cached rows
+    fast       pictures: a good third of the steps, contrasts at every second; edits: a quarter; answers: cached longer
 
 Pictures: chosen from the judge's scores, where fewer steps beat every cached way (docs/sampling.md). Edits: from
 arithmetic. Answers: `fast` has kept its score on the small model.
@@ -42,7 +43,7 @@ class TextPreset:
 
 PICTURE: dict[Preset, PicturePreset] = {
     "quality": PicturePreset(),
-    "balanced": PicturePreset(steps=0.36, schedule="circle"),
+    "balanced": PicturePreset(steps=0.5, schedule="circle", reuse=Reuse(every=3)),
     "fast": PicturePreset(steps=0.36, schedule="circle", reuse=Reuse(every=2)),
 }
 EDIT: dict[Preset, PicturePreset] = {
