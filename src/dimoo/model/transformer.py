@@ -26,7 +26,7 @@ from dimoo.model.config import ModelConfig
 from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
-MLP_ROWS = 256  # rows (or the width, if that is more) that the MLP takes at once: what lies inside it is widest of all
+MLP_ROWS = 1024  # rows (or the width, if that is more) that the MLP takes at once: what lies inside it is widest of all
 
 
 class Transformer(nn.Module):
