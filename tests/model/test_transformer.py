@@ -202,7 +202,7 @@ def test_bfloat16_is_close() -> None:
 
 
 def test_many_rows_go_through_the_mlp_in_parts() -> None:
-    """Where no gradient is kept; more memory and the same states otherwise."""
+    """Where no gradient is kept: the same states in less memory."""
     # Broken to try it: the parts not written back; every part beginning at the first row; all rows at once.
     model = small_model(d_ff=256)
     ids_T, packing = pack([page(3 * MLP_ROWS - 7, 1), page(30, 2)])

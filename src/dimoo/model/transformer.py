@@ -26,7 +26,9 @@ from dimoo.model.config import ModelConfig
 from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
-MLP_ROWS = 1024  # rows (or the width, if that is more) that the MLP takes at once: what lies inside it is widest of all
+# The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Fewer would
+# cost small pages time (docs/log.md).
+MLP_ROWS = 1024
 
 
 class Transformer(nn.Module):
@@ -139,7 +141,7 @@ class Block(nn.Module):
         memory costs as much as what is computed into it."""
         x_MD = self.attention_out(attended_MD).add_(x_MD)
         if torch.is_grad_enabled():
-            return x_MD + self.mlp(x_MD)
+            return self.mlp(x_MD).add_(x_MD)
         for part_MD in x_MD.split(max(MLP_ROWS, x_MD.shape[-1])):
             part_MD.add_(self.mlp(part_MD))
         return x_MD
