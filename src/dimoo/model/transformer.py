@@ -148,10 +148,15 @@ class Block(nn.Module):
 
     def mlp(self, x_MD: Tensor) -> Tensor:
         """down(silu(gate) * up), gate and up of the normed rows."""
-        both_MF = self.gate_up(self.mlp_norm(x_MD))
+        x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
+        if x_MD.device.type == "cpu" and x_MD.dtype == torch.float32 and not (training or is_quantised(self.gate_up)):
+            # the same numbers as its transpose, in a fifth less time: the long side of the product comes first
+            both_MF = F.linear(self.gate_up.weight, x_MD).t()
+        else:
+            both_MF = self.gate_up(x_MD)
         inner = both_MF.shape[-1] // 2
         gate_MF, up_MF = both_MF[:, :inner], both_MF[:, inner:]
-        active_MF = F.silu(gate_MF, inplace=not torch.is_grad_enabled())
+        active_MF = F.silu(gate_MF, inplace=not training)
         out: Tensor = self.down(active_MF.mul_(up_MF))
         return out
 
