@@ -26,9 +26,9 @@ from dimoo.model.config import ModelConfig
 from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
-# The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Fewer would
-# cost small pages time (docs/log.md).
-MLP_ROWS = 1024
+# The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Pages of
+# the small model's pictures stay whole (docs/log.md).
+MLP_ROWS = 256
 
 
 class Transformer(nn.Module):
