@@ -150,7 +150,7 @@ class Block(nn.Module):
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
         if x_MD.device.type == "cpu" and x_MD.dtype == torch.float32 and not (training or is_quantised(self.gate_up)):
-            # its transpose takes a fifth less time: the long side of the product comes first (docs/log.md)
+            # the long side of the product first takes a quarter less time; in other dtypes not measured (docs/log.md)
             both_MF = F.linear(self.gate_up.weight, x_MD).t()
         else:
             both_MF = self.gate_up(x_MD)
