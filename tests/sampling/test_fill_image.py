@@ -172,7 +172,7 @@ def test_the_last_block_runs_only_where_logits_are_needed() -> None:
     # Broken to try it: keep=None in the last block.
     seen: dict[int, list[int]] = {0: [], 2: []}
     handles = [
-        MODEL.blocks[layer].down.register_forward_pre_hook(
+        MODEL.blocks[layer].mlp_norm.register_forward_pre_hook(
             lambda _, args, layer=layer: seen[layer].append(len(args[0]))
         )
         for layer in seen

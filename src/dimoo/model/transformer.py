@@ -149,15 +149,13 @@ class Block(nn.Module):
     def mlp(self, x_MD: Tensor) -> Tensor:
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
-        if x_MD.device.type == "cpu" and x_MD.dtype == torch.float32 and not (training or is_quantised(self.gate_up)):
-            # the long side of the product first takes a quarter less time; in other dtypes not measured (docs/log.md)
-            both_MF = F.linear(self.gate_up.weight, x_MD).t()
-        else:
-            both_MF = self.gate_up(x_MD)
-        inner = both_MF.shape[-1] // 2
-        gate_MF, up_MF = both_MF[:, :inner], both_MF[:, inner:]
-        active_MF = F.silu(gate_MF, inplace=not training)
-        out: Tensor = self.down(active_MF.mul_(up_MF))
+        turns = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
+        if turns and not (training or is_quantised(self.gate_up)):
+            # the long side of each product first takes up to a fifth less time (docs/log.md)
+            gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
+            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()
+        gate_MF, up_MF = self.gate_up(x_MD).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate_MF, inplace=not training).mul_(up_MF))
         return out
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
