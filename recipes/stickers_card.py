@@ -46,10 +46,10 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
 Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages.
 """
 
-AIM = 0.88  # of t2i.overall: the paper's own number on GenEval
+AIMS = {"t2i": 0.88, "qa": 0.90}  # overall; of pictures the paper's own number on GenEval
 UNFINISHED = """
-**Training goes on.** Text to picture scores {overall:.2f} overall, where {aim:.2f} is the aim, and questions {qa:.2f};
-the tables below say what is weak.
+**Training goes on.** Text to picture scores {t2i:.2f} overall, where {aims[t2i]:.2f} is the aim, and questions {qa:.2f},
+where {aims[qa]:.2f} is; the tables below say what is weak.
 """
 
 LIMITS = """
@@ -108,9 +108,9 @@ def card(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> str:
         hours=rows[-1]["hours"],
         pages=rows[-1]["pages"],
     )
-    overall = rows[-1]["scores"]["t2i"]
-    if overall < AIM:
-        about += UNFINISHED.format(overall=overall, aim=AIM, qa=rows[-1]["scores"]["qa"])
+    scores = rows[-1]["scores"]
+    if any(scores[suite] < aim for suite, aim in AIMS.items()):
+        about += UNFINISHED.format(t2i=scores["t2i"], qa=scores["qa"], aims=AIMS)
     losses: list[str] = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
         losses += ["", f"{stage}:", "", "| hours | pages | " + " | ".join(LOSSES) + " |"]

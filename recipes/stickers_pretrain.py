@@ -58,8 +58,8 @@ from dimoo.vocab import Vocab
 RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 DEFAULTS = Defaults(
     height=128, width=128, edit_area=128, understand_area=128, bucket_patch=16, prompt_limit=96, noise="exact",
-    steps=32, top_p=0.8, cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0, answer_length=32, block_length=32,
-    text_steps=16, name="DiMOO stickers",
+    steps=32, top_p=0.8, schedule="circle", cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0,
+    answer_length=32, block_length=32, text_steps=16, name="DiMOO stickers",
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from

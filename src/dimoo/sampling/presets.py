@@ -24,10 +24,10 @@ Preset = Literal["quality", "balanced", "fast"]
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePreset:
-    """How a picture is filled: share of the steps, how they grow, rows, contrasts."""
+    """How a picture is filled: share of the steps, how they grow (None: as the checkpoint says), rows, contrasts."""
 
     steps: float = 1.0
-    schedule: Schedule = "cosine"
+    schedule: Schedule | None = None
     policy: Policy = field(default_factory=NoCache)
     reuse: Reuse = field(default_factory=Reuse)
     entropy_bound: float | None = None

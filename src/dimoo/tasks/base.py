@@ -48,6 +48,7 @@ class Defaults:
     noise: Noise = "reference"
     steps: int = 64
     top_p: float = 1.0  # of pictures: ids beyond this mass are never drawn
+    schedule: Schedule = "cosine"  # of pictures: how many cells each step fills
     cfg_scale: float = 4.0
     edit_cfg_scale: float = 2.5
     edit_cfg_img: float = 4.0
@@ -129,7 +130,7 @@ class PictureOptions:
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": None if top_p == 1 else top_p,
-            "schedule": chosen.schedule if self.schedule is None else self.schedule,
+            "schedule": self.schedule or chosen.schedule or defaults.schedule,
             "order": self.order,
             "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
             "policy": chosen.policy if self.policy is None else self.policy,
