@@ -201,6 +201,18 @@ def test_bfloat16_is_close() -> None:
     assert float((narrow.float() - wide).abs().mean()) < 0.1 * float(wide.abs().mean())
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_turned_products_are_the_plain_ones(dtype: torch.dtype, close: float) -> None:
+    # Broken to try it: gate and up the other way round.
+    block = small_model(dtype=dtype).blocks[0]
+    x_MD = torch.randn(19, block.down.out_features, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        turned_MD = block.mlp(x_MD)
+    with torch.enable_grad():  # as in training: the products as they stand
+        plain_MD = block.mlp(x_MD)
+    torch.testing.assert_close(turned_MD, plain_MD.detach(), rtol=close, atol=close)
+
+
 def test_many_rows_go_through_the_mlp_in_parts() -> None:
     """Where no gradient is kept: the same states in less memory."""
     # Broken to try it: the parts not written back; every part beginning at the first row; all rows at once.

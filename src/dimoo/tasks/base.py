@@ -123,6 +123,7 @@ class PictureOptions:
         chosen = PicturePreset() if self.preset is None else named(family, self.preset)
         share = max(1, round(chosen.steps * defaults.steps))
         top_p = defaults.top_p if self.top_p is None else self.top_p
+        schedule = defaults.schedule if chosen.schedule is None else chosen.schedule
         values: dict[str, Any] = {
             "steps": share if self.steps is None else self.steps,
             "temperature": self.temperature,
@@ -130,7 +131,7 @@ class PictureOptions:
             "noise": defaults.noise if self.noise is None else self.noise,
             "top_k": self.top_k,
             "top_p": None if top_p == 1 else top_p,
-            "schedule": self.schedule or chosen.schedule or defaults.schedule,
+            "schedule": schedule if self.schedule is None else self.schedule,
             "order": self.order,
             "entropy_bound": chosen.entropy_bound if self.entropy_bound is None else self.entropy_bound,
             "policy": chosen.policy if self.policy is None else self.policy,
