@@ -16,7 +16,8 @@ end with a linear decay (`--decay-start`, `--steps`).
 
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
-are two to three times as long, and `read-and-edit`, with more of what those were slowest to teach.
+are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, and `edits` (with
+`tokenize --kind retouch`).
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -36,7 +37,7 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import brief, drill, family
+from dimoo.data.stickers.families import brief, drill, family, retouch
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -63,7 +64,12 @@ DEFAULTS = Defaults(
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
-MAKERS = {"family": (family, 0), "drill": (drill, 50_000_000), "brief": (brief, 60_000_000)}  # and their first seeds
+MAKERS = {  # and their first seeds
+    "family": (family, 0),
+    "drill": (drill, 50_000_000),
+    "brief": (brief, 60_000_000),
+    "retouch": (retouch, 70_000_000),
+}
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
     "a flat red apple on the left and a flat train on the right, on a white background",
@@ -83,7 +89,8 @@ def main() -> None:
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
     arguments.add_argument(
         "--kind", choices=tuple(MAKERS), default="family",
-        help="tokenize: families of every task; drills, scenes of one or two with everything said; or brief captions",
+        help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; or "
+        "every edit by words of a scene",
     )  # fmt: skip
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")
@@ -169,8 +176,8 @@ def world_texts(seeds: range) -> Iterator[str]:
 
 
 def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "family") -> None:
-    """The families (drills, brief captions) of these seeds as shards in FOLDER/shards, and a hundred held-out families
-    in FOLDER/held-out."""
+    """The families (drills, brief captions, edits) of these seeds as shards in FOLDER/shards, and a hundred held-out
+    families in FOLDER/held-out."""
     catalogue = Catalogue.load()
     tokenizer = ImageTokenizer.load(folder / "base")
     tokenizer.vq.to(memory_format=torch.channels_last)

@@ -5,7 +5,8 @@ import pytest
 
 from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
-from dimoo.data.stickers.families import brief, drill, family
+from dimoo.data.stickers.edits import EDITS
+from dimoo.data.stickers.families import brief, drill, family, retouch
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
 
@@ -78,6 +79,29 @@ def test_brief_captions_are_true_and_say_little(monkeypatch):
     assert min(numbers.count(number) for number in ("two", "three", "four")) > 10
     assert sum(" above " in r.prompt or " of a" in r.prompt for r in records) > 10
     assert np.mean(["background" in r.prompt for r in records]) < 0.25
+
+
+def test_retouched_scenes_show_every_edit_and_are_read_as_they_are(monkeypatch):
+    # Broken to try it: one edit a scene; the questions of the scene before asked about the one after.
+    scenes = []
+    blank = np.zeros((128, 128, 3), np.uint8)
+    monkeypatch.setattr(families, "draw", lambda scene, _: (scenes.append(scene), blank.copy())[1])
+    records = [record for seed in range(6) for record in retouch(seed)]
+    edits = [r for r in records if r.task == "edit"]
+    read = [r for r in records if r.task == "understand"]
+    assert {r.kind for r in edits} == set(EDITS.values()) and len(edits) > 6 * 8 * 4 and len(read) > len(edits)
+    assert not any(is_held_out(scene) for scene in scenes)
+    shown = {id(r.images[0]) for r in edits} | {id(r.answer_image) for r in edits}
+    assert {id(r.images[0]) for r in read} == shown
+    for record in edits:
+        if record.prompt.endswith(" style"):
+            style = record.prompt.split()[-2]
+            after = [r for r in read if r.images[0] is record.answer_image and r.prompt == "what style is this?"]
+            assert all(r.answer_text == style for r in after)
+        if record.kind == "edit_remove" and " all " not in record.prompt:
+            gone = record.prompt.split(" the ", 1)[1]
+            after = [r for r in read if r.images[0] is record.answer_image and r.prompt.endswith(f" {gone}?")]
+            assert all(r.answer_text == "no" for r in after if r.prompt.startswith("is there"))
 
 
 def test_masks_cover_what_differs(records):

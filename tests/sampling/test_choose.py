@@ -150,6 +150,17 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(seed: int, p: float, temper
         assert bool(kept[row].all()) or float(inside.min()) >= float(share[row][~kept[row]].max())
 
 
+@given(st.integers(0, 10_000), st.floats(0.01, 1.0), st.floats(0.1, 20.0))
+def test_top_p_is_found_without_sorting_everything(seed: int, p: float, spread: float) -> None:
+    """The slow twin sorts all shares; flat rows and steep ones."""
+    # Broken to try it: room for half as many; the id that crosses p left out.
+    logits = torch.randn(5, 200, generator=generator(seed)) * spread
+    ordered, order = logits.softmax(-1).sort(-1, descending=True)
+    beyond = ordered.cumsum(-1) - ordered >= p
+    wanted = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
+    assert torch.equal(keep_likely(logits, top_k=None, top_p=p, temperature=1.0), wanted)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"top_k": 0}, "top_k must be at least 1, got 0"), ({"top_p": 0.0}, "top_p must lie in"), ({"top_p": 1.1}, "1.1")],

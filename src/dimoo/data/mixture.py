@@ -84,10 +84,39 @@ READ_AND_EDIT: Mixture = {
     (task, kind): weight * (2 if task == "understand" else 1) for (task, kind), weight in ALL.items()
 } | {("edit", "edit_replace"): 10.0, ("edit", "edit_text_transfer"): 10.0, ("edit", "edit_background"): 5.0}
 
+# Two thirds of the ids go to edits by words, most to those that were still worst; drawing is only kept up.
+EDITS: Mixture = ALL | {
+    ("text_to_image", "caption"): 6.0,
+    ("text_to_image", "brief"): 14.0,
+    ("text_to_image", "drill"): 4.0,
+    ("understand", "what"): 8.0,
+    ("understand", "caption"): 6.0,
+    ("understand", "count"): 4.0,
+    ("understand", "where"): 6.0,
+    ("understand", "exists"): 5.0,
+    ("understand", "relation"): 4.0,
+    ("understand", "style"): 8.0,
+    ("edit", "edit_add"): 8.0,
+    ("edit", "edit_remove"): 14.0,
+    ("edit", "edit_replace"): 16.0,
+    ("edit", "edit_background"): 12.0,
+    ("edit", "edit_text_transfer"): 16.0,
+    ("edit", "edit"): 5.0,
+    ("edit", "canny_control"): 2.0,
+    ("edit", "canny_pred"): 2.0,
+    ("edit", "hed_control"): 0.5,
+    ("edit", "hed_pred"): 0.5,
+    ("edit", "depth_control"): 0.5,
+    ("edit", "depth_pred"): 0.5,
+    ("inpaint", ""): 3.0,
+    ("outpaint", ""): 1.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
     "start": START,
     "all": ALL,
     "read-and-edit": READ_AND_EDIT,
+    "edits": EDITS,
 }

@@ -29,6 +29,9 @@ from dimoo.page.batch import Packing, Rows
 # The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Pages of
 # the small model's pictures stay whole (docs/log.md).
 MLP_ROWS = 256
+TURNED_ROWS = 512  # for more rows than that, turned products are no faster (docs/log.md)
+TILE = 16  # turned products of a multiple of so many rows are fastest
+ROTATED_AT_ONCE = 2**17  # numbers: half a megabyte of float32
 
 
 class Transformer(nn.Module):
@@ -149,11 +152,13 @@ class Block(nn.Module):
     def mlp(self, x_MD: Tensor) -> Tensor:
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
-        turns = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
-        if turns and not (training or is_quantised(self.gate_up)):
-            # the long side of each product first takes up to a fifth less time (docs/log.md)
-            gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
-            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()
+        fits = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
+        if fits and len(x_MD) <= TURNED_ROWS and not (training or is_quantised(self.gate_up)):
+            # the long side of each product first takes up to a fifth less time
+            spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0  # a ragged edge can cost a fifth
+            padded_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
+            gate_FM, up_FM = F.linear(self.gate_up.weight, padded_MD).chunk(2)
+            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD)]
         gate_MF, up_MF = self.gate_up(x_MD).chunk(2, dim=-1)
         out: Tensor = self.down(F.silu(gate_MF, inplace=not training).mul_(up_MF))
         return out
@@ -208,13 +213,25 @@ def rotary_table(length: int, head_dim: int, theta: float, device: torch.device)
 
 
 def rotate(x_MNH: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embedding in float32, given back in the input's dtype. `table`: cos (M, 1, H) and sin (M, 1, H / 2)."""
-    cos_M1H, sin_M1h = table
+    """Rotary embedding in float32, given back in the input's dtype. `table`: cos (M, 1, H) and sin (M, 1, H / 2).
+
+    Long inputs are overwritten on a CPU, a part at a time, so that what lies between stays in the processor's cache
+    (docs/log.md)."""
+    rows = max(1, ROTATED_AT_ONCE // x_MNH[:1].numel()) if len(x_MNH) else 1
+    whole = x_MNH.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if whole or len(x_MNH) <= rows:
+        return _rotated(x_MNH, *table).to(x_MNH.dtype)
+    for part_MNH, cos_M1H, sin_M1h in zip(*(tensor.split(rows) for tensor in (x_MNH, *table)), strict=True):
+        part_MNH.copy_(_rotated(part_MNH, cos_M1H, sin_M1h))
+    return x_MNH
+
+
+def _rotated(x_MNH: Tensor, cos_M1H: Tensor, sin_M1h: Tensor) -> Tensor:
     wide_MNH, half = x_MNH.float(), sin_M1h.shape[-1]
     out_MNH = wide_MNH * cos_M1H
     out_MNH[..., :half].addcmul_(wide_MNH[..., half:], sin_M1h, value=-1)
     out_MNH[..., half:].addcmul_(wide_MNH[..., :half], sin_M1h)
-    return out_MNH.to(x_MNH.dtype)
+    return out_MNH
 
 
 def attend(q_MNH: Tensor, k_TGH: Tensor, v_TGH: Tensor, counts: tuple[int, ...], lengths: tuple[int, ...]) -> Tensor:

@@ -89,7 +89,8 @@ def choose(
 
 
 def keep_likely(logits_MV: Tensor, *, top_k: int | None, top_p: float | None, temperature: float) -> Tensor:
-    """Logits with all but the likely ids at -inf: the `top_k` largest, then the smallest set of mass `top_p`."""
+    """Logits with all but the likely ids at -inf: the `top_k` largest, then the smallest set of mass
+    `top_p` and what is as likely as its last."""
     if top_k is not None:
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
@@ -98,11 +99,22 @@ def keep_likely(logits_MV: Tensor, *, top_k: int | None, top_p: float | None, te
     if top_p is not None:
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
-        ordered_MV, order_MV = (logits_MV.float() / (temperature or 1.0)).sort(dim=-1, descending=True)
-        share_MV = ordered_MV.softmax(dim=-1)
-        beyond_MV = share_MV.cumsum(dim=-1) - share_MV >= top_p  # the id that crosses top_p is kept
-        logits_MV = logits_MV.masked_fill(beyond_MV.scatter(-1, order_MV, beyond_MV), -torch.inf)
+        share_MV = (logits_MV.float() / (temperature or 1.0)).softmax(dim=-1)
+        largest_MK = share_MV.topk(_nucleus_room(share_MV, top_p), dim=-1).values
+        before_MK = largest_MK.cumsum(dim=-1) - largest_MK  # the id that crosses top_p is kept
+        last_M1 = largest_MK.masked_fill(before_MK >= top_p, torch.inf).amin(dim=-1, keepdim=True)
+        logits_MV = logits_MV.masked_fill(share_MV < last_M1, -torch.inf)
     return logits_MV
+
+
+def _nucleus_room(share_MV: Tensor, top_p: float) -> int:
+    """How many of the largest shares to sort for a mass of `top_p`. On a CPU few: those below (1 - top_p) / V are never
+    needed, because together they have less than 1 - top_p. Elsewhere all, since counting them would wait for the
+    device."""
+    room = share_MV.shape[-1]
+    if share_MV.device.type != "cpu" or not len(share_MV):
+        return room
+    return min(room, 1 + int((share_MV >= (1 - top_p) / room).sum(dim=-1).max()))
 
 
 def reveal_highest(score_M: Tensor, left: int) -> Tensor:

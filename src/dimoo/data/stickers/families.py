@@ -88,6 +88,24 @@ def brief(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> li
     return records
 
 
+def retouch(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
+    """Every edit by words that a scene allows, each with questions about what it left: what to change must be found by
+    reading, and the rest drawn again as it was. Half of the scenes have one or two stickers. Only for training;
+    nothing held out occurs."""
+    rng = generator(seed, "train")
+    kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
+    records = []
+    for index in range(scenes):
+        count = int(rng.integers(1, 3)) if index % 2 else None
+        scene = sample_scene(rng, count=count, catalogue=kin.catalogue)
+        records += kin.questions(scene, _QUESTIONS_A_PICTURE)
+        for name in EDITS:
+            change = edit(scene, name, rng, catalogue=kin.catalogue)
+            if change is not None:
+                records += [kin.edited(change), *kin.questions(change.after, 1)]
+    return records
+
+
 def _brief_scene(rng: np.random.Generator, catalogue: Catalogue) -> Scene:
     """One sticker, two, or two to four of a concept."""
     lot = rng.random()
