@@ -16,8 +16,8 @@ end with a linear decay (`--decay-start`, `--steps`).
 
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
-are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, and `edits` (with
-`tokenize --kind retouch`).
+are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
+`tokenize --kind retouch`) and `read` (with `--kind reading`).
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -37,7 +37,7 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import brief, drill, family, retouch
+from dimoo.data.stickers.families import brief, drill, family, reading, retouch
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -69,6 +69,7 @@ MAKERS = {  # and their first seeds
     "drill": (drill, 50_000_000),
     "brief": (brief, 60_000_000),
     "retouch": (retouch, 70_000_000),
+    "reading": (reading, 80_000_000),
 }
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
@@ -89,8 +90,8 @@ def main() -> None:
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
     arguments.add_argument(
         "--kind", choices=tuple(MAKERS), default="family",
-        help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; or "
-        "every edit by words of a scene",
+        help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; "
+        "scenes described and asked about; or every edit by words of a scene",
     )  # fmt: skip
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")

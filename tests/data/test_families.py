@@ -6,7 +6,8 @@ import pytest
 from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
 from dimoo.data.stickers.edits import EDITS
-from dimoo.data.stickers.families import brief, drill, family, retouch
+from dimoo.data.stickers.families import brief, drill, family, reading, retouch
+from dimoo.data.stickers.questions import QUESTIONS
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
 
@@ -102,6 +103,24 @@ def test_retouched_scenes_show_every_edit_and_are_read_as_they_are(monkeypatch):
             gone = record.prompt.split(" the ", 1)[1]
             after = [r for r in read if r.images[0] is record.answer_image and r.prompt.endswith(f" {gone}?")]
             assert all(r.answer_text == "no" for r in after if r.prompt.startswith("is there"))
+
+
+def test_readings_ask_all_there_is_to_ask(monkeypatch):
+    # Broken to try it: the questions of the scene before; one kind of question left out.
+    scenes = []
+    blank = np.zeros((128, 128, 3), np.uint8)
+    monkeypatch.setattr(families, "draw", lambda scene, _: (scenes.append(scene), blank.copy())[1])
+    records = [record for seed in range(4) for record in reading(seed)]
+    assert len(scenes) == 64 and not any(is_held_out(scene) for scene in scenes)
+    by_picture = {}
+    for record in records:
+        by_picture.setdefault(id(record.images[0]), []).append(record)
+    assert len(by_picture) == 64 and {r.kind for r in records} == set(QUESTIONS)
+    for asked, scene in zip(by_picture.values(), scenes, strict=True):
+        kinds = [r.kind for r in asked]
+        assert len(kinds) == len(set(kinds)) and {"what", "count", "exists", "caption"} <= set(kinds)
+        said = next(r.answer_text for r in asked if r.kind == "caption")
+        assert all(s.concept.split()[-1][:-1] in said for s in scene.stickers)
 
 
 def test_masks_cover_what_differs(records):

@@ -88,6 +88,15 @@ def brief(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> li
     return records
 
 
+def reading(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> list[Record]:
+    """Scenes that are described, and asked about in every way: what stands where in which style is one fact each in an
+    answer, where a question of a family asks for one of them. Only for training; nothing held out occurs."""
+    rng = generator(seed, "train")
+    kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
+    drawn = [sample_scene(rng, catalogue=kin.catalogue) for _ in range(scenes)]
+    return [record for scene in drawn for record in kin.questions(scene, len(QUESTIONS))]
+
+
 def retouch(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
     """Every edit by words that a scene allows, each with questions about what it left: what to change must be found by
     reading, and the rest drawn again as it was. Half of the scenes have one or two stickers. Only for training;
