@@ -144,6 +144,31 @@ READ: Mixture = ALL | {
     ("outpaint", ""): 0.5,
 }
 
+# Drawing again, after `READ`, with as much reading as keeps what was learnt, and the edits that reading has opened.
+ROUND: Mixture = READ | {
+    ("text_to_image", "caption"): 18.0,
+    ("text_to_image", "brief"): 34.0,
+    ("text_to_image", "drill"): 8.0,
+    ("understand", "drill"): 8.0,
+    ("understand", "what"): 6.0,
+    ("understand", "caption"): 12.0,
+    ("understand", "colour"): 2.0,
+    ("understand", "count"): 4.0,
+    ("understand", "where"): 8.0,
+    ("understand", "exists"): 4.0,
+    ("understand", "relation"): 4.0,
+    ("understand", "style"): 8.0,
+    ("edit", "edit_add"): 4.0,
+    ("edit", "edit_replace"): 7.0,
+    ("edit", "edit_background"): 6.0,
+    ("edit", "edit_text_transfer"): 7.0,
+    ("edit", "edit"): 3.0,
+    ("edit", "canny_control"): 2.0,
+    ("edit", "canny_pred"): 2.0,
+    ("inpaint", ""): 3.0,
+    ("outpaint", ""): 1.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -152,4 +177,5 @@ MIXTURES: dict[str, Mixture] = {
     "read-and-edit": READ_AND_EDIT,
     "edits": EDITS,
     "read": READ,
+    "round": ROUND,
 }

@@ -43,7 +43,7 @@ class TextPreset:
 
 PICTURE: dict[Preset, PicturePreset] = {
     "quality": PicturePreset(),
-    "balanced": PicturePreset(steps=0.44, schedule="circle", reuse=Reuse(every=3)),
+    "balanced": PicturePreset(steps=0.5, schedule="circle", reuse=Reuse(every=3)),
     "fast": PicturePreset(steps=0.36, schedule="circle", reuse=Reuse(every=2)),
 }
 EDIT: dict[Preset, PicturePreset] = {
