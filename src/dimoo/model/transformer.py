@@ -156,9 +156,9 @@ class Block(nn.Module):
         if fits and len(x_MD) <= TURNED_ROWS and not (training or is_quantised(self.gate_up)):
             # the long side of each product first takes up to a fifth less time
             spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0  # a ragged edge can cost a fifth
-            padded_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
-            gate_FM, up_FM = F.linear(self.gate_up.weight, padded_MD).chunk(2)
-            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD)]
+            x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
+            gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
+            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
         gate_MF, up_MF = self.gate_up(x_MD).chunk(2, dim=-1)
         out: Tensor = self.down(F.silu(gate_MF, inplace=not training).mul_(up_MF))
         return out
