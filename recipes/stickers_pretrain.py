@@ -17,7 +17,7 @@ end with a linear decay (`--decay-start`, `--steps`).
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
 are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
-`tokenize --kind retouch`) and `read` (with `--kind reading`).
+`tokenize --kind edits`), `read` (with `--kind reading`), and `round` to draw again.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -37,7 +37,7 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import brief, drill, family, reading, retouch
+from dimoo.data.stickers.families import all_edits, brief, drill, family, reading
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -68,7 +68,7 @@ MAKERS = {  # and their first seeds
     "family": (family, 0),
     "drill": (drill, 50_000_000),
     "brief": (brief, 60_000_000),
-    "retouch": (retouch, 70_000_000),
+    "edits": (all_edits, 70_000_000),
     "reading": (reading, 80_000_000),
 }
 HELD_OUT_SEEDS = range(100)  # of split "eval"
@@ -177,7 +177,7 @@ def world_texts(seeds: range) -> Iterator[str]:
 
 
 def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "family") -> None:
-    """The families (drills, brief captions, edits) of these seeds as shards in FOLDER/shards, and a hundred held-out
+    """The families (drills, edits, ...) of these seeds as shards in FOLDER/shards, and a hundred held-out
     families in FOLDER/held-out."""
     catalogue = Catalogue.load()
     tokenizer = ImageTokenizer.load(folder / "base")

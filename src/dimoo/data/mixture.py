@@ -84,7 +84,7 @@ READ_AND_EDIT: Mixture = {
     (task, kind): weight * (2 if task == "understand" else 1) for (task, kind), weight in ALL.items()
 } | {("edit", "edit_replace"): 10.0, ("edit", "edit_text_transfer"): 10.0, ("edit", "edit_background"): 5.0}
 
-# Two thirds of the ids go to edits by words, most to those that were still worst; drawing is only kept up.
+# More than half of the ids go to edits by words, most to those that were still worst; drawing is only kept up.
 EDITS: Mixture = ALL | {
     ("text_to_image", "caption"): 6.0,
     ("text_to_image", "brief"): 14.0,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import lru_cache
 from itertools import accumulate
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,8 @@ class Block(nn.Module):
         fits = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
         if fits and len(x_MD) <= TURNED_ROWS and not (training or is_quantised(self.gate_up)):
             # the long side of each product first takes up to a fifth less time
-            spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0  # a ragged edge can cost a fifth
+            # filled up to whole tiles, since a ragged edge can cost a fifth; few rows, and the copy would cost more
+            spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0
             x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
             gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
             return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
@@ -217,7 +219,7 @@ def rotate(x_MNH: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
 
     Long inputs are overwritten on a CPU, a part at a time, so that what lies between stays in the processor's cache
     (docs/log.md)."""
-    rows = max(1, ROTATED_AT_ONCE // x_MNH[:1].numel()) if len(x_MNH) else 1
+    rows = max(1, ROTATED_AT_ONCE // prod(x_MNH.shape[1:]))
     whole = x_MNH.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
     if whole or len(x_MNH) <= rows:
         return _rotated(x_MNH, *table).to(x_MNH.dtype)

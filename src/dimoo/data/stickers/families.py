@@ -97,7 +97,7 @@ def reading(seed: int, catalogue: Catalogue | None = None, scenes: int = 16) -> 
     return [record for scene in drawn for record in kin.questions(scene, len(QUESTIONS))]
 
 
-def retouch(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
+def all_edits(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
     """Every edit by words that a scene allows, each with questions about what it left: what to change must be found by
     reading, and the rest drawn again as it was. Half of the scenes have one or two stickers. Only for training;
     nothing held out occurs."""
