@@ -6,6 +6,8 @@ partial step written to the wrong rows; groups repeated in the wrong order; logi
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from engine_fixtures import VOCAB, Shapes, generator, small_model, words
@@ -242,3 +244,23 @@ def test_many_rows_go_through_the_mlp_in_parts() -> None:
         patch.setattr("dimoo.model.transformer.MLP_ROWS", 10_000)
         model(ids_T, packing)
     assert ledger.peak < 0.75 * unsplit.peak
+
+
+def test_compiled_blocks_are_the_plain_ones_and_two_programs_do_for_any_number_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Broken to try it: under the compiler, parts of the MLP or rows filled up to tiles (a program for each count).
+    from torch._dynamo.testing import CompileCounter
+
+    plain, compiled, programs = small_model(3), small_model(3), CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=programs))
+    compiled.compile_blocks()
+    counted = []
+    for lengths in ((40, 41), (50, 53), (64, 64), (100, 9), (300, 230), (600,), (900, 7)):
+        pages = [page(length, length) for length in lengths]
+        ids_T, packing = pack(pages)
+        with torch.inference_mode():
+            expected, given = plain(ids_T, packing), compiled(ids_T, packing)
+        torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
+        counted.append(programs.frame_count)
+    assert counted[-1] == counted[0] > 0, counted

@@ -37,7 +37,7 @@ class Where:
     quantise: Quantisation | None = None
     "The blocks' weights in eight bits, or the activations as well: half the memory."
     compile: Annotated[bool, Flag] = False
-    "Let torch compile the blocks: pays on accelerators."
+    "Let torch compile the blocks: meant for accelerators, slower on a CPU."
     tile: int | None = None
     "Let the VQ model work in tiles of so many pixels, for pictures that would not fit."
 

@@ -94,8 +94,8 @@ class Transformer(nn.Module):
         return hidden_MD
 
     def compile_blocks(self) -> None:
-        """Let torch compile what is done row by row, for any number of rows: pays on accelerators, and on a CPU for
-        long pages; costs a minute at the first steps."""
+        """Let torch compile what is done row by row, for any number of rows. Meant for accelerators: on a CPU it
+        costs half a minute at the first steps, and each takes as long or longer (docs/log.md)."""
         for block in self.blocks:
             assert isinstance(block, Block), "the backbone is made of blocks"
             block.enter = torch.compile(block.enter, dynamic=True)  # type: ignore[method-assign]
@@ -144,7 +144,7 @@ class Block(nn.Module):
         """What follows attention, row by row. Sums and products overwrite what is no longer needed: on a CPU fresh
         memory costs as much as what is computed into it."""
         x_MD = self.attention_out(attended_MD).add_(x_MD)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # as many parts, as many programs to compile
             return self.mlp(x_MD).add_(x_MD)
         for part_MD in x_MD.split(max(MLP_ROWS, x_MD.shape[-1])):
             part_MD.add_(self.mlp(part_MD))
@@ -154,7 +154,8 @@ class Block(nn.Module):
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
         fits = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
-        if fits and len(x_MD) <= TURNED_ROWS and not (training or is_quantised(self.gate_up)):
+        plain = training or torch.compiler.is_compiling() or is_quantised(self.gate_up)
+        if fits and not plain and len(x_MD) <= TURNED_ROWS:
             # the long side of each product first takes up to a fifth less time
             # filled up to whole tiles, since a ragged edge can cost a fifth; few rows, and the copy would cost more
             spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0
