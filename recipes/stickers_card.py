@@ -41,7 +41,7 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
     python recipes/stickers_merge.py         # near-identical codes become one
     python recipes/stickers_recogniser.py    # the judge
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
-    python recipes/stickers_mix.py           # the mean of the last two runs
+    python recipes/stickers_mix.py           # after some runs: the mean with the weights before
 
 Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages.
 """
