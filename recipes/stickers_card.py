@@ -48,8 +48,8 @@ Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pag
 
 AIMS = {"t2i": 0.88, "qa": 0.90}  # overall; of pictures the paper's own number on GenEval
 UNFINISHED = """
-**Training goes on.** Text to picture scores {t2i:.2f} overall, where {aims[t2i]:.2f} is the aim, and questions
-{qa:.2f}, where {aims[qa]:.2f} is; the tables below say what is weak.
+**Training goes on.** Text to picture scores {t2i:.3f} overall (the aim: {aims[t2i]:.2f}), questions {qa:.3f} (the aim:
+{aims[qa]:.2f}); the tables below say what is weak.
 """
 
 LIMITS = """
