@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check coverage clean
+.PHONY: demo test check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dimoo demo

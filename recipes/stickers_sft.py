@@ -17,6 +17,7 @@ from stickers_pretrain import RUNS, run_training
 
 from dimoo.data.loader import LoaderSettings
 from dimoo.data.mixture import ALL, Mixture
+from dimoo.model.checkpoint import load_config
 from dimoo.train.config import TrainSettings
 
 
@@ -30,9 +31,6 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=4000)
     arguments.add_argument("--minutes", type=float, default=None, help="of this sitting; run again to go on")
     arguments.add_argument("--learning-rate", type=float, default=6e-4)
-    arguments.add_argument("--width", type=int, default=256)
-    arguments.add_argument("--layers", type=int, default=8)
-    arguments.add_argument("--inner", type=int, default=1024)
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -41,14 +39,15 @@ def main() -> None:
     shutil.copytree(given.source / "base", given.folder / "base", dirs_exist_ok=True)
     for part in ("shards", "held-out"):
         if not (given.folder / part).exists():
-            (given.folder / part).symlink_to(given.source / part)
+            (given.folder / part).symlink_to((given.source / part).resolve())
+    config = load_config(given.source / "export")
     run_training(
         given.folder,
         TrainSettings(steps=given.steps, minutes=given.minutes, learning_rate=given.learning_rate, decay="linear"),
         mixture=weighted(ALL, given.more),
-        width=given.width,
-        layers=given.layers,
-        inner=given.inner,
+        width=config.d_model,
+        layers=config.n_layers,
+        inner=config.d_ff,
         loader=LoaderSettings(),
         tensorboard=False,
         start_from=given.source / "export",

@@ -114,6 +114,9 @@ def test_a_picture_repeats_its_request(run: Any) -> None:
     assert (code, err) == (0, "")
     assert pixels("again.png") == pixels("first.png")
     assert read_record(Path("again.png"))["request"] == read_record(Path("first.png"))["request"]
+    run("t2i", "--from-image", "first.png", "-o", "quick.png", "--preset", "fast", "--steps", 2)
+    quick = read_record(Path("quick.png"))["request"]["options"]
+    assert (quick["steps"], quick["schedule"], quick["reuse"]["every"], quick["top_k"]) == (2, "circle", 2, 9)
     run("t2i", "--from-image", "first.png", "-o", "other.png", "--seed", 5)
     assert pixels("other.png") != pixels("first.png")
     assert read_record(Path("other.png"))["request"]["options"]["top_k"] == 9
@@ -127,6 +130,15 @@ def test_an_edit_repeats_only_with_the_same_input(run: Any, photo: Path) -> None
     Image.new("RGB", (64, 96)).save(photo)
     fails(run("edit", "--from-image", "edit.png", "-o", "third.png"), "photo.png")
     assert run("edit", photo, "--from-image", "edit.png", "-o", "fourth.png")[0] == 0
+
+
+def test_a_repeated_inpainting_takes_another_mask(run: Any, photo: Path) -> None:
+    Image.new("L", Image.open(photo).size, 255).save("mask.png")
+    assert run("inpaint", photo, "a cat", "--mask", "mask.png", "-o", "in.png")[0] == 0
+    Path("mask.png").unlink()
+    assert run("inpaint", "--from-image", "in.png", "--box", 0, 0, 16, 16, "-o", "corner.png")[0] == 0
+    request = read_record(Path("corner.png"))["request"]
+    assert request["mask"] is None and request["box"] == [0, 0, 16, 16]
 
 
 def test_no_metadata_means_none(run: Any) -> None:
@@ -297,6 +309,9 @@ def test_weights_that_do_not_fit_are_refused(run: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("dimoo.commands.session.free_memory", lambda device: 1000)
     fails(run("t2i", "a fox"), "weights", "GB")
     fails(run("t2i", "a fox", "--device", "toaster"), "toaster")
+    absent = "cuda" if not torch.cuda.is_available() else "mps"
+    fails(run("t2i", "a fox", "--device", absent), absent)
+    fails(run("bench", "--size", "medium", "--device", "toaster", checkpoint=None), "toaster")
 
 
 @pytest.mark.parametrize(
@@ -313,6 +328,8 @@ def test_weights_that_do_not_fit_are_refused(run: Any, monkeypatch: pytest.Monke
         (["t2i", "a", "--top-p", "2"], ["top_p", "2"]),
         (["t2i", "a", "--cache", "all"], ["all", "ml_cache"]),
         (["t2i", "a", "--temperature", "-1"], ["-1"]),
+        (["t2i", "a", "--cfg-scale", "nan"], ["scale", "nan"]),
+        (["t2i", "a", "--seed", str(2**64)], ["seed", str(2**64)]),
         (["t2i", "a", "--stepz", "3"], ["--stepz"]),
         (["t2i", "a", "-o", "x.doc"], [".doc", ".png"]),
         (["t2i", "a", "-o", "file.txt/x.png"], ["file.txt"]),

@@ -163,6 +163,13 @@ def test_formats_give_back_the_record(album: Album, tmp_path: Path, suffix: str)
     assert Image.open(path).size == (64, 32)
 
 
+def test_a_record_too_long_for_a_jpeg_lies_beside_it(album: Album, tmp_path: Path) -> None:
+    made = made_of(TextToImage(prompt="a fox " * 6000), album)
+    save_picture(Image.new("RGB", (64, 32), "red"), tmp_path / "long.jpg", made)
+    assert Image.open(tmp_path / "long.jpg").size == (64, 32)
+    assert read_record(tmp_path / "long.jpg") == made
+
+
 def test_parameters_are_read_by_other_programs(album: Album, tmp_path: Path) -> None:
     made = made_of(TextToImage(prompt="a fox\nred", seed=5, options=PictureOptions(steps=4, cfg_scale=2.5)), album)
     save_picture(Image.new("RGB", (64, 32)), tmp_path / "a.png", made)

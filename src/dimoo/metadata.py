@@ -40,6 +40,7 @@ from dimoo.tokenizers.resize import open_picture
 
 KEY = "dimoo"
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
+JPEG_ROOM = 65_000  # bytes of EXIF: a JPEG holds 65,533
 
 TASKS: dict[str, type[Any]] = {
     "t2i": TextToImage,
@@ -232,6 +233,7 @@ def save_picture(picture: Picture, path: Path, made: Mapping[str, Any] | None = 
     if suffix not in Image.registered_extensions():
         raise ValueError(f"{path}: pictures are written as .png, .jpg or .webp, not {suffix or 'without a suffix'}")
     values: dict[str, Any] = {}
+    beside = made is not None and suffix not in (".png", ".jpg", ".jpeg", ".webp")
     if suffix in (".jpg", ".jpeg"):
         values["quality"] = 95
         picture = picture.convert("RGB")
@@ -239,11 +241,13 @@ def save_picture(picture: Picture, path: Path, made: Mapping[str, Any] | None = 
         values["lossless"] = True
     if made is not None and suffix == ".png":
         values["pnginfo"] = _chunks(made)
-    elif made is not None and suffix in (".jpg", ".jpeg", ".webp"):
-        values["exif"] = _exif(picture, made)
+    elif made is not None and not beside:
+        exif = _exif(picture, made)
+        beside = suffix != ".webp" and len(exif.tobytes()) > JPEG_ROOM
+        values |= {} if beside else {"exif": exif}
     with replacing(path) as partial:
         picture.save(partial, format=Image.registered_extensions()[suffix], **values)
-    if made is not None and suffix not in (".png", ".jpg", ".jpeg", ".webp"):
+    if beside:
         write_text(path.with_name(path.name + ".json"), json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -124,7 +124,7 @@ class Pipeline:
         settings = prepared[0].settings
         assert all(one.kind == prepared[0].kind for one in prepared), "one batch has one kind"
         guided = [one.guided for one in prepared]
-        generators = [torch.Generator().manual_seed(one.request.seed) for one in prepared]
+        generators = [_generator(one.request.seed) for one in prepared]
         if isinstance(settings, ImageSettings):
             return fill_image(self.model, guided, settings, generators, first=self.first)
         return fill_text(self.model, guided, settings, generators)
@@ -181,11 +181,23 @@ def load(
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """auto: the accelerator that torch finds (CUDA, MPS, NPU, ...), else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if accelerator is None else accelerator
+    """auto: the accelerator that torch finds (CUDA, MPS, NPU, ...), else the CPU. ValueError for a device that torch
+    does not know, or that is not there."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if accelerator is None else accelerator
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has another
+        raise ValueError(f"device {str(name)!r} can't be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _generator(seed: int) -> torch.Generator:
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"a seed must lie in -2^63 .. 2^64 - 1, got {seed}")
+    return torch.Generator().manual_seed(seed)
 
 
 def _progress(step: Step, total: int, result: Result | None) -> Progress:

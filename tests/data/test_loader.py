@@ -147,6 +147,12 @@ def test_a_stream_goes_on_exactly_from_any_state(shards: Path) -> None:
     assert content(other) != content(whole[0][0])
 
 
+def test_a_state_of_longer_buffers_goes_on_with_the_next(shards: Path) -> None:
+    state = LoaderState(shards=Pool(shards).names(), batch=40)
+    batch, after = next(stream(Pool(shards), make_page, MIXTURE, SETTINGS, state))
+    assert batch and after.buffer == 1 and after.batch == 1
+
+
 def test_new_shards_join_at_the_next_buffer(shards: Path) -> None:
     hidden = shards / "later"
     (shards / "00000008.npz").rename(hidden)

@@ -116,6 +116,7 @@ class Painter:
         self.asked = 0
         self.tools = SimpleNamespace(defaults=SimpleNamespace(name="made up"))
         self.model = torch.nn.Linear(2, 2)
+        self.folder = Path("nowhere")
 
     def run_batch(self, requests: list[Any]) -> list[Any]:
         self.asked += len(requests)
@@ -153,6 +154,24 @@ def test_trials_of_other_weights_are_not_mixed_in(tmp_path: Path, oracle: Oracle
     other = Painter()
     stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
     assert other.asked > 0
+    other.asked = 0
+    other.model.to(torch.bfloat16).to(torch.float32)
+    stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
+    other.asked = 0
+    other.model.to(torch.bfloat16)  # the same numbers
+    stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
+    assert other.asked > 0
+    other.asked = 0
+    other.folder = tmp_path / "weights"
+    (other.folder / "vqvae").mkdir(parents=True)
+    (other.folder / "vqvae" / "model.safetensors").write_bytes(b"another decoder")
+    stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
+    assert other.asked > 0
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="0"):
+        stickers.Settings(batch=0)
 
 
 def test_the_same_seed_asks_the_same() -> None:

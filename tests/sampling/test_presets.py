@@ -57,6 +57,9 @@ def test_answers_have_presets() -> None:
     assert options.settings(DEFAULTS).threshold == presets.TEXT["balanced"].threshold
     ruled = TextOptions(preset="balanced", entropy_bound=0.1, answer_length=64, block_length=32).settings(DEFAULTS)
     assert (ruled.threshold, ruled.entropy_bound) == (None, 0.1)
+    counted = TextOptions(preset="fast", steps=8, answer_length=64, block_length=32).settings(DEFAULTS)
+    assert (counted.threshold, counted.steps) == (None, 8)
+    assert counted.policy == presets.TEXT["fast"].policy
 
 
 def test_an_unknown_preset_is_refused() -> None:

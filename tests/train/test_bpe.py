@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from dimoo.page.templates import SYSTEM, UNCONDITION, prompt_string
+from dimoo.page.templates import CLOSING, SYSTEM, UNCONDITION, opening
 from dimoo.tokenizers.text import TextTokenizer
-from dimoo.train.bpe import NAMED_TAGS, OTHER_TAGS, ids_per_text, make_vocab, train_tokenizer, write_tokenizer
+from dimoo.train.bpe import NAMED_TAGS, OTHER_TAGS, make_vocab, train_tokenizer, write_tokenizer
 from dimoo.vocab import Vocab
 
 TEXTS = ["a red fox on the left", "a blue whale above a red fox", "白色背景上的狐狸", "how many foxes are there?"] * 8
@@ -44,13 +44,13 @@ def test_a_tag_is_one_id_wherever_it_stands(tag: str) -> None:
 @pytest.mark.parametrize("system", sorted(SYSTEM))
 def test_a_prompt_costs_five_ids_and_its_words(system: str) -> None:
     words = encode(TOKENIZER, "a red fox")
-    assert len(encode(TOKENIZER, prompt_string(system, "a red fox"))) == 5 + len(words)
-    assert len(encode(TOKENIZER, prompt_string(system, UNCONDITION))) == 6
+    assert len(encode(TOKENIZER, opening(system) + "a red fox" + CLOSING)) == 5 + len(words)
+    assert len(encode(TOKENIZER, opening(system) + UNCONDITION + CLOSING)) == 6
 
 
 def test_words_of_the_world_are_single_ids() -> None:
     assert len(encode(TOKENIZER, "a red fox on the left")) == 6
-    assert ids_per_text(TOKENIZER, ["a red fox", "白色背景上的狐狸"]) < 4
+    assert len(encode(TOKENIZER, "白色背景上的狐狸")) < 5
 
 
 def test_vocabulary_and_files_agree(tmp_path: Path) -> None:

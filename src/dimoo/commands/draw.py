@@ -173,7 +173,8 @@ def inpaint(
             "paste": False if no_paste else None,
             "seed": sampling.seed,
         }
-        request, _ = repeated(Inpaint, saving, one, values=values, options=sampling.given())
+        either = ("mask", "box", "ratios")
+        request, _ = repeated(Inpaint, saving, one, values=values, options=sampling.given(), either=either)
         draw(one, request, "inpaint", saving)
 
 

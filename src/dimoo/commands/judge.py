@@ -129,7 +129,8 @@ def bench(
     scores: dict[str, list[float]] = {}
     used: str = where.dtype or "float32"
     if size is not None:
-        model = benches.random_model(SIZES[size], getattr(torch, used)).to(pick_device(where.device))
+        device = pick_device(where.device)
+        model = benches.random_model(SIZES[size], getattr(torch, used)).to(device)
         name = f"random weights, {size}, {side} px"
         chosen = benches.select(benches.ways(task, steps), only, steps)
         cases = benches.random_cases(task, SIZES[size], side)

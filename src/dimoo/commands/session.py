@@ -30,6 +30,7 @@ from dimoo.model.checkpoint import find, load_config
 from dimoo.model.random import make_random_checkpoint
 from dimoo.pipeline import SHIPPED, Pipeline, Prepared, Result, load, pick_device
 from dimoo.sampling.image import Step
+from dimoo.sampling.presets import PicturePreset
 from dimoo.sampling.settings import ImageSettings
 from dimoo.tasks.base import Picture, PictureOptions, Task
 from dimoo.tasks.edit import Edit
@@ -97,10 +98,19 @@ def session(where: Where) -> Iterator[Session]:
 
 
 def repeated(
-    kind: type[Any], saving: Saving, one: Session, *, values: dict[str, Any], options: dict[str, Any]
+    kind: type[Any],
+    saving: Saving,
+    one: Session,
+    *,
+    values: dict[str, Any],
+    options: dict[str, Any],
+    either: Sequence[str] = (),
 ) -> tuple[Any, dict[str, Any]]:
-    """A request from flags, on top of the recorded one of `--from-image` if there is one; and that record."""
+    """A request from flags, on top of the recorded one of `--from-image` if there is one; and that record. Of the
+    fields in `either` one that is given takes the place of all."""
     values = {name: value for name, value in values.items() if value is not None}
+    if any(name in values for name in either):
+        values = dict.fromkeys(either) | values
     if saving.from_image is None:
         return kind(**values, options=PictureOptions(**options)), {}
     made = read_record(saving.from_image)
@@ -111,6 +121,8 @@ def repeated(
     was, now = made.get("checkpoint", {}).get("fingerprint"), one.checkpoint["fingerprint"]
     if was != now:
         note(f"{saving.from_image} was made with other weights ({was}, these are {now}): expect another picture")
+    if "preset" in options:  # what a preset decides is no longer as it was recorded
+        options = dict.fromkeys(field.name for field in dataclasses.fields(PicturePreset)) | options
     return dataclasses.replace(request, options=dataclasses.replace(request.options, **options)), made
 
 
@@ -218,10 +230,7 @@ def _unused(path: Path) -> Path:
 
 def check_weights(folder: Path, device: str, dtype: torch.dtype | None) -> None:
     """ValueError for weights that do not fit in memory; what else is wrong with the folder, loading it says."""
-    try:
-        where = pick_device(device)
-    except RuntimeError as error:  # torch's own list of devices comes with it
-        raise ValueError(f"unknown device {device!r}: {str(error).splitlines()[0]}") from error
+    where = pick_device(device)
     needs = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if dtype is not None and (folder / "config.json").is_file():
         needs = weight_bytes(load_config(folder), dtype)

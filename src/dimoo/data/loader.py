@@ -109,6 +109,9 @@ def stream(
         if not places:
             raise ValueError(f"{pool.folder} holds no record of the {len(mixture)} kinds that are to be drawn")
         batches = draw_buffer(pool, places, make_page, mixture, settings, seed=state.seed, buffer=state.buffer)
+        if state.batch >= len(batches):  # the state is of a run whose buffers held more
+            state = replace(state, buffer=state.buffer + 1, batch=0)
+            continue
         for index in range(state.batch, len(batches)):
             last = index + 1 == len(batches)
             at = (state.buffer + 1, 0) if last else (state.buffer, index + 1)

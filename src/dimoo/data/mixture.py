@@ -169,6 +169,20 @@ ROUND: Mixture = READ | {
     ("outpaint", ""): 1.0,
 }
 
+# `ROUND` with more of the edits that draw anew: a third of the pages edit, most of them those that were worst.
+REDRAW: Mixture = ROUND | {
+    ("text_to_image", "caption"): 16.0,
+    ("text_to_image", "drill"): 4.0,
+    ("understand", "drill"): 4.0,
+    ("understand", "what"): 8.0,
+    ("understand", "caption"): 14.0,
+    ("understand", "style"): 10.0,
+    ("edit", "edit_add"): 7.0,
+    ("edit", "edit_remove"): 4.0,
+    ("edit", "edit_replace"): 12.0,
+    ("edit", "edit_text_transfer"): 16.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -178,4 +192,5 @@ MIXTURES: dict[str, Mixture] = {
     "edits": EDITS,
     "read": READ,
     "round": ROUND,
+    "redraw": REDRAW,
 }

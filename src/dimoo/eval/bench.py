@@ -24,7 +24,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 
 from dimoo.data.stickers.questions import QUESTIONS
+from dimoo.eval.kept import depends_on, read_lines
 from dimoo.eval.recogniser import Recogniser
 from dimoo.eval.scores import Score, mean
 from dimoo.eval.size import EMPTY_IDS, PROMPT_IDS, Ledger, named_vocab
@@ -325,11 +325,7 @@ def judge_way(
 ) -> list[float]:
     """The score of each trial sampled in this way; what an earlier run found is read from the folder."""
     file = folder / f"{_slug(pipe, way, chosen)}.jsonl"
-    known: dict[int, float] = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
-            found = json.loads(line)
-            known[found["index"]] = found["score"]
+    known: dict[int, float] = {found["index"]: found["score"] for found in read_lines(file)}
     missing = [index for index in range(len(chosen)) if index not in known]
     if progress is not None:
         progress(len(known))
@@ -363,12 +359,8 @@ def scored(rows: Sequence[Row], scores: dict[str, list[float]], reference: str) 
 
 def _slug(pipe: Pipeline, way: Way, chosen: Sequence[Trial]) -> str:
     """A file name for the scores of these weights, as they run here, in this way on these trials."""
-    runs = (pipe.model.dtype, pipe.model.device.type, pipe.tools.defaults)  # guidance comes from the defaults
     asked = [(trial.key, trial.index, trial.asked) for trial in chosen]
-    digest = hashlib.sha256(repr((way.settings, *runs, asked)).encode())
-    for parameter in islice(pipe.model.parameters(), 0, None, 7):
-        digest.update(repr(float(parameter.detach().double().sum())).encode())
-    return digest.hexdigest()[:20]
+    return hashlib.sha256(repr((depends_on(pipe), way.settings, asked)).encode()).hexdigest()[:20]
 
 
 def _from(chosen: Sequence[Way], turn: int) -> list[Way]:

@@ -12,7 +12,6 @@ trials kept from other weights or settings are not mixed in.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -31,6 +30,7 @@ from dimoo.data.stickers.pictures import draw
 from dimoo.data.stickers.prompts import CATEGORIES, evaluation_scenes
 from dimoo.data.stickers.stream import picture as any_picture
 from dimoo.eval import gallery
+from dimoo.eval.kept import depends_on, read_lines
 from dimoo.eval.recogniser import Recogniser
 from dimoo.eval.scores import Score, mean, mean_of, share
 from dimoo.eval.sticker_trials import (
@@ -67,6 +67,8 @@ class Settings:
             raise ValueError(f"unknown suites {sorted(unknown)}; known are {', '.join(SUITES)}")
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,30 +165,19 @@ def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial]) -> Iterator[Out
 
 
 def _fingerprint(pipe: Pipeline, settings: Settings) -> str:
-    """What kept trials depend on: weights, defaults, seed. n and suites may change between runs."""
-    digest = hashlib.sha256()
-    for name, parameter in pipe.model.named_parameters():
-        value = parameter.detach().double()
-        digest.update(f"{name} {float(value.sum())!r} {float(value.abs().max())!r}".encode())
-    digest.update(repr((pipe.tools.defaults, settings.seed)).encode())
-    return digest.hexdigest()
+    """What kept trials depend on. n, suites and batch may change between runs."""
+    return f"{depends_on(pipe)} {settings.seed}"
 
 
 def _resume(file: Path, fingerprint: str) -> dict[tuple[str, int], Outcome]:
-    """Trials kept by an earlier run on the same weights; a file of other weights is begun anew."""
-    head = json.dumps({"fingerprint": fingerprint})
-    lines = file.read_text().splitlines() if file.exists() else []
+    """Trials kept by an earlier run of the same; a file of another is begun anew."""
+    head = {"fingerprint": fingerprint}
+    lines = read_lines(file)
     if not lines or lines[0] != head:
-        file.write_text(head + "\n")
+        file.write_text(json.dumps(head) + "\n")
         return {}
-    outcomes = {}
-    for line in lines[1:]:
-        try:
-            outcome = Outcome(**json.loads(line))
-        except json.JSONDecodeError:  # the last line of a run that was cut off
-            continue
-        outcomes[outcome.key, outcome.index] = outcome
-    return outcomes
+    outcomes = [Outcome(**line) for line in lines[1:]]
+    return {(outcome.key, outcome.index): outcome for outcome in outcomes}
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from dimoo.model.config import ModelConfig
 from dimoo.page.batch import Rows
 
 
@@ -49,9 +47,3 @@ class Cache:
     @property
     def filled(self) -> bool:
         return bool(self.keys)
-
-
-def cache_bytes(config: ModelConfig, rows: int, dtype: torch.dtype) -> int:
-    """Size of a filled cache for `rows` packed rows."""
-    keys_and_values = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-    return rows * (keys_and_values + config.d_model) * dtype.itemsize

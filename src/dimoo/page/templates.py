@@ -34,7 +34,3 @@ def opening(system: str) -> str:
 
 TURN = "<user>"  # a later turn of a conversation: the system prompt stands once, before the first
 CLOSING = "</user>"
-
-
-def prompt_string(system: str, words: str) -> str:
-    return opening(system) + words + CLOSING

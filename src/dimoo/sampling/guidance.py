@@ -6,6 +6,7 @@ in which the authors write them so that bfloat16 rounds alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ class Guided:
         slots = int(self.page.writable.sum())
         if slots == 0:
             raise ValueError("the page has nothing to fill: no position is writable")
-        for other, _ in self.contrasts:
+        for other, scale in self.contrasts:
+            if not math.isfinite(scale):
+                raise ValueError(f"a guidance scale must be a finite number, got {scale}")
             assert int(other.writable.sum()) == slots, "all branches have the same writable positions"
 
     @property

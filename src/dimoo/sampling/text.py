@@ -70,6 +70,8 @@ def fill_text(
             )
             columns = []
             for i, logits_MV in zip(active, logits, strict=True):
+                if logits_MV.device.type == "mps":  # it has no float64, which confidences are in
+                    logits_MV = logits_MV.cpu()
                 choice = _choose(logits_MV, generators[i], settings)
                 now = _reveal(logits_MV, choice, plans[i][step], settings)
                 columns.append([choice.ids_M, choice.score_M, choice.probability_M, now])

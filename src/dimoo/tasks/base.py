@@ -155,7 +155,7 @@ class TextOptions:
 
     def settings(self, defaults: Defaults) -> TextSettings:
         chosen = presets.TextPreset() if self.preset is None else named(presets.TEXT, self.preset)
-        ruled = self.threshold is not None or self.entropy_bound is not None
+        ruled = any(rule is not None for rule in (self.steps, self.threshold, self.entropy_bound))
         length = self.length(defaults)
         block = min(defaults.block_length, length) if self.block_length is None else self.block_length
         share = max(1, defaults.text_steps * length // defaults.answer_length)

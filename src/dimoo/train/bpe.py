@@ -61,11 +61,6 @@ def write_tokenizer(tokenizer: Tokenizer, vocab: Vocab, folder: Path) -> None:
     vocab.save(folder)
 
 
-def ids_per_text(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """Mean number of ids of a text: what the number of entries is chosen by."""
-    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))) / max(1, len(texts))
-
-
 def _id(tokenizer: Tokenizer, token: str) -> int:
     found = tokenizer.token_to_id(token)
     assert found is not None, f"{token!r} was given to the tokenizer as one id"
