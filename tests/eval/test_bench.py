@@ -133,6 +133,7 @@ def test_scores_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [json.loads(line)["index"] for line in found] == [0, 1, 2]
     file.write_text(found[0] + "\n" + found[1][:9])  # the end of a killed run
     assert bench.judge_way(Pipe(), way, [Trial()] * 3, tmp_path, batch=2) == [1.0] * 3  # type: ignore[arg-type, list-item]
+    bench.judge_way(Pipe(), way, [Trial()] * 3, tmp_path, batch=2)  # type: ignore[arg-type, list-item]
     assert runs == [2, 1, 2]
     bench.judge_way(Pipe(), way, [Trial()] * 5, tmp_path, batch=8)  # type: ignore[arg-type, list-item]
     assert runs == [2, 1, 2, 5]
