@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import dimoo
-from dimoo.films import CodeColours, Moment, frames, hatch, preview, save_animation, save_strip
+from dimoo.films import CodeColours, Moment, frames, hatch, save_animation, save_strip
 from dimoo.pipeline import Pipeline
 from dimoo.tasks.paint import Inpaint
 from dimoo.tasks.text_to_image import TextToImage
@@ -32,7 +32,7 @@ def test_frames_show_the_picture_where_it_is_fixed(pipe: Pipeline, colours: Code
     moments = [Moment.of(step.step, 0) for step in steps]
     film = frames(moments, result.picture, colours)
     final = to_pixels(result.picture)
-    assert [frame.masked for frame in film] == [step.masked for step in steps]
+    assert [int((moment.codes < 0).sum()) for moment in moments] == [step.masked for step in steps]
     for frame, moment in zip(film, moments, strict=True):
         masked = np.kron((moment.codes < 0).numpy(), np.ones((16, 16), bool))
         assert (frame.fixed[~masked] == final[~masked]).all() and (frame.guess[~masked] == final[~masked]).all()
@@ -46,8 +46,6 @@ def test_kept_cells_of_a_painting_stay(pipe: Pipeline, colours: CodeColours) -> 
     picture = Image.new("RGB", (64, 64), "blue")
     steps = list(pipe.stream(Inpaint(picture=picture, prompt="a", box=(0, 0, 32, 32))))
     assert int((Moment.of(steps[0].step, 0).codes < 0).sum()) < 4
-    shown = np.asarray(preview(steps[0].step.page(0), colours, 16))
-    assert shown.shape == (64, 64, 3)
 
 
 def test_code_colours_are_near_what_is_decoded(pipe: Pipeline, colours: CodeColours) -> None:

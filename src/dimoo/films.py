@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo.metadata import replacing
-from dimoo.page.page import Page
 from dimoo.sampling.image import Step
 from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.resize import Pixels, to_pixels
@@ -66,18 +65,10 @@ class CodeColours:
         return hatch(_enlarge(cells, factor), _enlarge(codes < 0, factor))
 
 
-def preview(page: Page, colours: CodeColours, factor: int) -> Image.Image:
-    """An unfinished page's picture."""
-    return Image.fromarray(colours.paint(page.output_codes(), factor))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """One step: what is fixed, and the guess, as pixels (H, W, 3); `masked` cells are left of `total`."""
+    """One step: what is fixed, and the guess, as pixels (H, W, 3)."""
 
-    index: int
-    masked: int
-    total: int
     fixed: Pixels
     guess: Pixels
 
@@ -99,14 +90,12 @@ class Moment:
 def frames(moments: Sequence[Moment], picture: Image.Image, colours: CodeColours) -> list[Frame]:
     """The film of a finished picture: one frame a step."""
     final = to_pixels(picture)
-    total = max(1, int((moments[0].codes < 0).sum()))
     film = []
-    for index, moment in enumerate(moments):
+    for moment in moments:
         factor = final.shape[0] // moment.codes.shape[0]
         masked = _enlarge((moment.codes < 0).numpy(), factor)
         guess = np.where(masked[..., None], colours.paint(moment.guess, factor), final)
-        left = int((moment.codes < 0).sum())
-        film.append(Frame(index=index, masked=left, total=total, fixed=hatch(final, masked), guess=guess))
+        film.append(Frame(fixed=hatch(final, masked), guess=guess))
     return film
 
 

@@ -104,6 +104,8 @@ class Album:
                     return self.open(path)
             if paths:
                 raise ValueError(f"{paths[0]} is not the picture that was used: its bytes have changed")
+            if not source.file:
+                raise ValueError("the input picture was not a file when this was made: give it on the command line")
             places = ", ".join(str(folder) for folder in folders)
             raise ValueError(f"the input picture {source.file!r} is needed again and lies in none of: {places}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from openai import APIStatusError, BadRequestError, OpenAI
 from serve_fixtures import data_url, opened, picture
@@ -37,6 +38,31 @@ def test_a_conversation_is_laid_out_in_turns(client: OpenAI, pipeline: Pipeline)
     turn = Message(words="Be brief.\nwhat is it?", pictures=(picture(),), answer="a ball")
     expected = pipeline.run(Understand(question="which colour?", history=(turn,)))
     assert made.choices[0].message.content == expected.text
+
+
+def test_a_picture_is_drawn_from_the_users_words_alone(client: OpenAI, pipeline: Pipeline) -> None:
+    messages = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": "a red fox"}]
+    body = {"modalities": ["text", "image"], "seed": 3}
+    made = client.chat.completions.create(model="dimoo", messages=messages, extra_body=body)
+    drawn = opened(made.choices[0].message.model_extra["images"][0]["image_url"]["url"].partition(",")[2])
+    expected = pipeline.run(TextToImage(prompt="a red fox", seed=3)).picture
+    assert np.array_equal(np.asarray(drawn), np.asarray(expected))
+
+
+def test_a_greeting_after_a_system_message_is_a_turn(client: OpenAI) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "what is red?"},
+    ]
+    assert client.chat.completions.create(model="dimoo", messages=messages).choices
+
+
+def test_the_prompt_counts_once_however_many_answers(client: OpenAI) -> None:
+    counts = [
+        client.chat.completions.create(model="dimoo", messages=[ask("what?")], n=n).usage.prompt_tokens for n in (1, 3)
+    ]
+    assert counts[0] == counts[1] > 0
 
 
 def test_streams_add_up_to_the_whole_answer_and_end_with_usage(client: OpenAI) -> None:

@@ -47,6 +47,27 @@ def settings(**limits: Any) -> ServeSettings:
     return ServeSettings(web=False, limits=Limits(**limits))
 
 
+def test_a_stream_is_heard_while_a_picture_is_drawn(gated: GatedPipeline) -> None:
+    with running(gated) as server:
+        body = {"prompt": "a fox", "stream": True}
+        with httpx.stream("POST", server.url + DRAW, json=body, timeout=30) as answer:
+            lines = answer.iter_lines()
+            until(lambda: gated.batches)
+            heard = [next(lines) for _ in range(8)]  # no step is taken meanwhile
+            assert sum(line.startswith(":") for line in heard) >= 4
+            gated.open()
+            assert any("completed" in line for line in lines)
+
+
+def test_a_fault_in_a_stream_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> bytes:
+        raise RuntimeError("secret details")
+
+    monkeypatch.setattr("dimoo.serve.images.encode_picture", broken)
+    answer = httpx.post(server.url + DRAW, json={"prompt": "a fox", "stream": True}, timeout=30)
+    assert '"internal_error"' in answer.text and "secret" not in answer.text
+
+
 def test_a_client_that_leaves_a_stream_frees_the_worker(gated: GatedPipeline) -> None:
     with running(gated) as server:
         body = {"prompt": "a fox", "stream": True, "partial_images": 3}

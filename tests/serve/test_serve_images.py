@@ -77,6 +77,19 @@ def test_output_formats(client: OpenAI, output_format: str, kind: str) -> None:
     assert opened(made.data[0].b64_json).format == kind
 
 
+def test_a_jpeg_of_very_long_words_is_sent_without_them(client: OpenAI) -> None:
+    made = client.images.generate(prompt="🦊" * 8000, output_format="jpeg")
+    assert opened(made.data[0].b64_json).format == "JPEG"
+
+
+def test_nulls_are_as_if_left_out(server: Server) -> None:
+    nothing = dict.fromkeys(("n", "stream", "quality", "output_format", "response_format", "partial_images", "seed"))
+    answer = httpx.post(f"{server.url}/v1/images/generations", json={"prompt": "a fox", **nothing}, timeout=30)
+    assert answer.status_code == 200 and len(answer.json()["data"]) == 1
+    talk = {"messages": [{"role": "user", "content": "what?", "name": None}], "n": None, "stream": None}
+    assert httpx.post(f"{server.url}/v1/chat/completions", json=talk, timeout=30).status_code == 200
+
+
 def test_url_answers_are_data_urls(client: OpenAI) -> None:
     made = client.images.generate(prompt="a fox", response_format="url")
     assert made.data[0].url.startswith("data:image/png;base64,")

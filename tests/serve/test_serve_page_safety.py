@@ -13,10 +13,11 @@ import pytest
 from serve_fixtures import picture, png, running
 
 from dimoo.pipeline import Pipeline
+from dimoo.serve.service import Service
 from dimoo.serve.settings import ServeSettings
 
 pytest.importorskip("gradio")
-from dimoo.serve.web import retouch, site
+from dimoo.serve.web import retouch, site, uploads
 
 URL = "http://192.0.2.1/picture.png"
 
@@ -138,9 +139,29 @@ def test_the_conversation_is_not_taken_from_the_browser(page: httpx.Client) -> N
 
 
 def test_the_page_relays_nothing(page: httpx.Client) -> None:
-    for path in ("file=http://192.0.2.1/x.png", "file=https://example.com/x.png", "FILE=HTTP://192.0.2.1/x"):
+    for path in (
+        "file=http://192.0.2.1/x.png",
+        "file=https://example.com/x.png",
+        "FILE=HTTP://192.0.2.1/x",
+        "file/https://example.com/x.png",
+    ):
         assert page.get(f"/gradio_api/{path}").status_code in (400, 404)
-    assert page.get("/gradio_api/file=https://example.com/").json()["error"]["message"].endswith("not fetched")
+    for sign in "=/":
+        refused = page.get(f"/gradio_api/file{sign}https://example.com/").json()
+        assert refused["error"]["message"].endswith("not fetched")
+
+
+def test_beside_the_page_unknown_paths_are_the_apis(page: httpx.Client) -> None:
+    for method, path in (("POST", "/v1/embeddings"), ("GET", "/v1/images/generations"), ("POST", "/v1/models")):
+        answer = page.request(method, path)
+        assert answer.status_code in (404, 405)
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert page.get("/v1/models").status_code == 200
+
+
+def test_a_picture_that_was_put_away_is_asked_for_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="again"):
+        uploads.read_file(Service(pipeline, ServeSettings()), str(tmp_path / "gone.png"))
 
 
 def test_nothing_is_fetched(page: httpx.Client, fetched: list[str]) -> None:

@@ -6,12 +6,16 @@ import dataclasses
 import itertools
 
 import pytest
+from PIL import Image
 
 from dimoo.pipeline import Pipeline
-from dimoo.serve.schema import ChatBody
+from dimoo.sampling.presets import TEXT
+from dimoo.serve.conversation import Conversation
+from dimoo.serve.errors import ApiError
+from dimoo.serve.schema import ChatBody, EditBody, GenerationBody
 from dimoo.serve.settings import Limits
 from dimoo.serve.translate import Translator
-from dimoo.tasks.base import Defaults
+from dimoo.tasks.base import Defaults, TextOptions
 
 AUTHORS = Defaults()
 STICKERS = Defaults(answer_length=32, block_length=32, text_steps=16)
@@ -30,3 +34,62 @@ def test_any_length_and_steps_are_whole_blocks_of_whole_steps(pipeline: Pipeline
         assert 1 <= length <= min(tokens or defaults.answer_length, defaults.answer_length)
         blocks = settings.blocks(length)  # raises if anything is not a multiple
         assert steps is None or abs(settings.steps - steps) < blocks
+
+
+def test_a_preset_of_answers_is_the_packages_own(pipeline: Pipeline) -> None:
+    translator = Translator(tools=pipeline.tools, limits=Limits())
+    asked = {"messages": [{"role": "user", "content": "what?"}]}
+    for name in TEXT:
+        settings = translator.text_options(ChatBody(preset=name, **asked)).settings(pipeline.tools.defaults)
+        assert settings == TextOptions(preset=name).settings(pipeline.tools.defaults)
+
+
+def test_the_checkpoints_own_steps_are_cut_to_the_limit_and_others_refused(pipeline: Pipeline) -> None:
+    translator = Translator(tools=pipeline.tools, limits=Limits(steps=2))
+    assert pipeline.tools.defaults.steps > 2
+    for body in (GenerationBody(prompt="a fox"), GenerationBody(prompt="a fox", preset="balanced")):
+        (task,) = translator.generation(body)
+        assert task.settings(pipeline.tools).steps == 2
+    (task,) = translator.edit(EditBody(prompt="a fox"), [Image.new("RGB", (64, 64))], None)
+    assert task.settings(pipeline.tools).steps == 2
+    with pytest.raises(ApiError, match="3 steps"):
+        translator.generation(GenerationBody(prompt="a fox", num_inference_steps=3))
+
+
+def test_a_picture_is_not_larger_than_the_limit_because_no_size_was_named(pipeline: Pipeline) -> None:
+    translator = Translator(tools=pipeline.tools, limits=Limits(output_pixels=1024))
+    with pytest.raises(ApiError, match="pixels"):
+        translator.generation(GenerationBody(prompt="a fox"))
+    with pytest.raises(ApiError, match="pixels"):
+        translator.edit(EditBody(prompt="a fox"), [Image.new("RGB", (64, 64))], None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"expand": (0, 0, 0, 16), "box": (0, 0, 8, 8)}, "expand"),
+        ({"expand": (0, 0, 0, 16), "size": "32x32"}, "size"),
+        ({"expand": (0, 0, 0, 16), "edit_type": "edit_add"}, "edit_type"),
+        ({"box": (0, 0, 8, 8), "edit_type": "edit_remove"}, "edit_type"),
+        ({"expand": (-200, 0, 0, 0)}, "expand"),
+    ],
+)
+def test_fields_that_exclude_each_other_are_refused(pipeline: Pipeline, fields: dict, param: str) -> None:
+    translator = Translator(tools=pipeline.tools, limits=Limits())
+    with pytest.raises(ApiError) as error:
+        translator.edit(EditBody(prompt="a fox", **fields), [Image.new("RGB", (64, 64))], None)
+    assert error.value.param == param
+
+
+def test_system_words_give_way_to_the_question(pipeline: Pipeline) -> None:
+    translator = Translator(tools=pipeline.tools, limits=Limits())
+    body = ChatBody(messages=[{"role": "user", "content": "x"}])
+    question = "what colour is the fox?"
+    for system, most in (("Be brief.", 9), ("Be brief. " * 2000, 20_000)):
+        talk = Conversation(system=system, words=question, pictures=(), history=())
+        (task,) = translator.chat_text(body, talk)
+        kept = task.question.removesuffix(f"\n{question}")
+        assert kept != task.question and system.startswith(kept) and 0 < len(kept) <= most
+        ids = pipeline.tools.prompt("understanding", task.question)
+        assert len(ids) <= pipeline.tools.defaults.prompt_limit
+        assert question in pipeline.tools.text.decode(ids)

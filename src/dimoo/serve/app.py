@@ -57,9 +57,18 @@ def create_app(service: Service) -> Edge:
     if service.settings.web:
         from dimoo.serve.web.site import mount_page
 
+        _answer_unknown_paths(app)
         mount_page(app, service)
     settings = service.settings
     return Edge(app, keys=settings.keys, body_bytes=settings.limits.body_bytes, hosts=settings.hosts)
+
+
+def _answer_unknown_paths(app: FastAPI) -> None:
+    """What is no route of the API is answered as the API does: the page, mounted at the root, would take it."""
+
+    @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def unknown(rest: str) -> None:
+        raise HTTPException(404, "Not Found")
 
 
 def _add_models(app: FastAPI, service: Service) -> None:

@@ -67,14 +67,14 @@ def _refuse_unsupported(body: ChatBody) -> None:
 
 
 def translate(service: Service, body: ChatBody, talk: Conversation) -> list[AnyTask]:
-    words = [talk.words, *(message.words for message in talk.history)]
+    words = [talk.system, talk.words, *(message.words for message in talk.history)]
     words += [message.answer for message in talk.history if isinstance(message.answer, str)]
     service.translator.check_words("".join(words), "messages")
     if not talk.words.strip() and not body.edit_type:
         raise invalid("the last message has no words", "messages", "missing_prompt")
     if "image" in (body.modalities or []):
         return service.translator.chat_picture(body, talk.words, talk.to_edit)
-    return service.translator.chat_text(body, talk.words, talk.pictures, talk.history)
+    return service.translator.chat_text(body, talk)
 
 
 class Reply:
@@ -143,7 +143,8 @@ class Reply:
         return "length" if len(one.page.answer_ids()) == len_of(one.page, "answer") else "stop"
 
     def usage(self, finished: list[Finished]) -> dict[str, int]:
-        read = sum(len_of(one.page, "prompt") + len_of(one.page, "image") for one in finished)
+        page = finished[0].page  # all choices have read the same
+        read = len_of(page, "prompt") + len_of(page, "image")
         written = sum(_written(one.page) for one in finished)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 

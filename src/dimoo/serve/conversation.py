@@ -15,6 +15,8 @@ from dimoo.serve.schema import ChatMessage, Part
 from dimoo.serve.settings import ServeSettings
 from dimoo.tasks.understand import Message
 
+SYSTEM_ROLES = ("system", "developer")
+
 
 @dataclass(kw_only=True, eq=False)
 class _Turn:
@@ -24,8 +26,9 @@ class _Turn:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conversation:
-    """The open question with its pictures, and the finished turns before it."""
+    """The open question with its pictures, the finished turns before it, and the words of system messages."""
 
+    system: str
     words: str
     pictures: tuple[Image.Image, ...]
     history: tuple[Message, ...]
@@ -52,17 +55,24 @@ class ConversationReader:
         self.fetcher = Fetcher(settings.remote_hosts, self.limits.body_bytes)
 
     async def read(self, messages: Sequence[ChatMessage]) -> Conversation:
-        """System words are put before the first question: the model's own system prompt is fixed. Several messages
-        of the user in a row are one turn."""
+        """Several messages of the user in a row are one turn. An assistant's message that only system messages come
+        before answers these: some clients greet."""
         if len(messages) > self.limits.messages:
             raise invalid(f"{len(messages)} messages are more than {self.limits.messages}", "messages")
-        turn, history = _Turn(), []
+        turn = _Turn()
+        history: list[Message] = []
+        system: list[str] = []
         for index, message in enumerate(messages):
             param = f"messages.{index}.content"
             parts = [Part(type="text", text=message.content)] if isinstance(message.content, str) else message.content
             words, pictures = await self._parts(parts or [], param)
-            if message.role == "assistant":
+            if message.role in SYSTEM_ROLES:
+                system += words
+                turn.pictures += pictures
+            elif message.role == "assistant":
                 _, drawn = await self._parts(message.images or [], f"messages.{index}.images")
+                if not turn.words and not history:
+                    turn.words, system = system, []
                 if not turn.words and not turn.pictures:
                     raise invalid("an assistant's message must follow a user's", f"messages.{index}.role")
                 answer = drawn[-1] if drawn else (pictures[-1] if pictures else "\n".join(words))
@@ -74,7 +84,9 @@ class ConversationReader:
         if messages[-1].role == "assistant":
             raise invalid("the last message must be the user's", "messages")
         open_turn = _message(turn, "")
-        return Conversation(words=open_turn.words, pictures=open_turn.pictures, history=tuple(history))
+        return Conversation(
+            system="\n".join(system), words=open_turn.words, pictures=open_turn.pictures, history=tuple(history)
+        )
 
     async def _parts(self, parts: Sequence[Part], param: str) -> tuple[list[str], list[Image.Image]]:
         words, pictures = [], []

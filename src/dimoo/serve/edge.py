@@ -26,7 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-RELAY = re.compile(r"/gradio_api/(file=https?:|proxy=)", re.IGNORECASE)  # Gradio would fetch what such a path names
+# Gradio would fetch what such a path names
+RELAY = re.compile(r"(/gradio_api)?/(file[=/]https?:|proxy=)", re.IGNORECASE)
 GUARDED = ("/v1/", "/metrics", "/openapi.json", "/docs")  # the page has its own door (web.py)
 
 

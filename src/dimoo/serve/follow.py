@@ -21,9 +21,14 @@ class Waiting:
     position: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Being filled, with nothing to show for it."""
+
+
 async def follow(
     worker: Worker, requests: Sequence[Task], *, seconds: float, steps: bool = False, latest: bool = False
-) -> AsyncGenerator[tuple[int, Event | Waiting], None]:
+) -> AsyncGenerator[tuple[int, Event | Waiting | Running], None]:
     """(index, event) of all requests until all are finished.
 
     The requests enter the queue together or not at all (ApiError). The first that fails ends it with its error; so
@@ -51,8 +56,8 @@ async def follow(
                 if time.monotonic() >= end:
                     raise out_of_time(seconds) from None
                 for i, job in enumerate(jobs):
-                    if (position := worker.position(job)) is not None:
-                        yield i, Waiting(position=position)
+                    position = worker.position(job)
+                    yield i, Running() if position is None else Waiting(position=position)
                 continue
             if latest and isinstance(event, Stepped) and not events.empty():
                 continue

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from dimoo.metadata import EXIF_IFD, USER_COMMENT
+from dimoo.metadata import EXIF_IFD, JPEG_ROOM, USER_COMMENT
 from dimoo.serve.errors import ApiError, invalid, too_large
 from dimoo.tokenizers.resize import open_picture
 
@@ -53,10 +53,6 @@ class PictureReader:
                     )
                 opened.load()
                 return _bare(open_picture(opened))
-
-    def read_url(self, url: str, param: str) -> Image.Image:
-        """The picture in a data URL."""
-        return self.read(decode_data_url(url, param), param)
 
 
 @contextmanager
@@ -101,14 +97,6 @@ def decode_data_url(url: str, param: str) -> bytes:
         raise invalid("the data URL is broken", param, "invalid_base64") from error
 
 
-def decode_base64(text: str, param: str) -> bytes:
-    """Bytes of bare base64 text."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid("this is not base64", param, "invalid_base64") from error
-
-
 def normalise_mask(mask: Image.Image, polarity: Polarity = "auto") -> Image.Image:
     """A mask of any convention as ours: mode L, white (255) is drawn anew, black is kept.
 
@@ -129,8 +117,8 @@ def normalise_mask(mask: Image.Image, polarity: Polarity = "auto") -> Image.Imag
 def encode_picture(
     picture: Image.Image, format: OutputFormat = "png", *, quality: int = 100, text: dict[str, str] | None = None
 ) -> bytes:
-    """File bytes. `text` goes into PNG text chunks, or all of it into the EXIF comment; `quality` 0..100 counts for
-    webp and jpeg."""
+    """File bytes. `text` goes into PNG text chunks, or all of it into the EXIF comment, unless it is too long for a
+    JPEG's; `quality` 0..100 counts for webp and jpeg."""
     out = io.BytesIO()
     options: dict[str, Any] = {"quality": quality}
     if format == "png":
@@ -142,7 +130,8 @@ def encode_picture(
         exif = Image.Exif()
         lines = "\n".join(value if key == "parameters" else f"{key}: {value}" for key, value in text.items())
         exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + lines.encode("utf-16-be")
-        options["exif"] = exif
+        if format != "jpeg" or len(exif.tobytes()) <= JPEG_ROOM:
+            options["exif"] = exif
     if format == "webp" and quality == 100:
         options |= {"lossless": True}
     picture.convert("RGB").save(out, format.upper(), **options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dimoo.sampling.presets import Preset
 from dimoo.serve.pictures import OutputFormat, Polarity
@@ -29,6 +29,14 @@ Sides = Annotated[tuple[int, int, int, int], BeforeValidator(_numbers)]
 
 class _Lenient(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        """A null is what is left out: clients that write unset fields send it."""
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if value is not None}
+        return values
 
     @property
     def unknown(self) -> list[str]:

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dimoo.metadata import KEY, Album, fingerprint, parameters_line, record
 from dimoo.pipeline import Pipeline, Result
 from dimoo.serve.errors import ApiError, internal, invalid, no_such_model, refused
-from dimoo.serve.follow import Waiting, follow
+from dimoo.serve.follow import Running, Waiting, follow
 from dimoo.serve.metrics import Metrics
 from dimoo.serve.previews import Previews
 from dimoo.serve.settings import ServeSettings
@@ -67,7 +67,7 @@ class Service:
 
     async def events(
         self, tasks: Sequence[AnyTask], *, steps: bool = False, latest: bool = False
-    ) -> AsyncGenerator[tuple[int, Event | Waiting], None]:
+    ) -> AsyncGenerator[tuple[int, Event | Waiting | Running], None]:
         """(index, event) until all tasks are finished. Every failure is an ApiError; close it to cancel.
 
         Where pictures are checked, none is shown before: their steps are left out.

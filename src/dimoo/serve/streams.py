@@ -12,7 +12,8 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from dimoo.serve.errors import ApiError
+from dimoo.serve.errors import ApiError, internal
+from dimoo.serve.service import request_id
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,6 +70,9 @@ async def stream(request: Request, events: AsyncGenerator[bytes, None]) -> Strea
                 yield one
         except ApiError as error:
             yield event(error.body())
+        except Exception:
+            log.exception("%s failed in its stream", request_id.get())
+            yield event(internal(request_id.get()).body())
         finally:
             await events.aclose()
 

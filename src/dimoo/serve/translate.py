@@ -6,6 +6,7 @@ be met is an `ApiError` that names the parameter.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from dimoo.sampling.policies import MLCache
+from dimoo.serve.conversation import Conversation
 from dimoo.serve.errors import invalid
 from dimoo.serve.pictures import normalise_mask
 from dimoo.serve.schema import SEED_MAX, ChatBody, EditBody, GenerationBody, Sampling
@@ -24,9 +26,10 @@ from dimoo.tasks.controls import canny
 from dimoo.tasks.edit import EDIT_TYPES, Edit
 from dimoo.tasks.paint import Inpaint, Outpaint
 from dimoo.tasks.text_to_image import TextToImage
-from dimoo.tasks.understand import Message, Understand
+from dimoo.tasks.understand import Understand
 from dimoo.tokenizers.resize import fit
 
+log = logging.getLogger(__name__)
 AnyTask = TextToImage | Edit | Inpaint | Outpaint | Understand
 
 # Share of the checkpoint's own steps that a quality takes.
@@ -68,6 +71,8 @@ class Translator:
     def generation(self, body: GenerationBody) -> list[AnyTask]:
         self.check_words(body.prompt)
         height, width = self.size(body)
+        if height is None:
+            self.check_size(self.defaults.height, self.defaults.width, "size")
         task = TextToImage(prompt=body.prompt, height=height, width=width, options=self.options(body))
         return self.seeds(task, body.seed, body.n)
 
@@ -79,6 +84,9 @@ class Translator:
             raise invalid("an edit needs a picture in the field 'image'", "image", "missing_image")
         first = pictures[0]
         own = first.mode == "RGBA" and first.getchannel("A").getextrema()[0] == 0 and body.edit_type is None
+        painted = "expand" if body.expand is not None else "box" if body.box is not None else "mask"
+        if (body.expand is not None or body.box is not None or mask is not None) and body.edit_type is not None:
+            raise invalid(f"{painted} says what is drawn anew: leave edit_type out", "edit_type")
         if body.expand is not None:
             return self.seeds(self._outpaint(body, pictures, mask), body.seed, body.n)
         if mask is not None or body.box is not None or (own and len(pictures) == 1):
@@ -87,10 +95,12 @@ class Translator:
 
     def _outpaint(self, body: EditBody, pictures: Sequence[Image.Image], mask: Image.Image | None) -> Outpaint:
         assert body.expand is not None, "outpainting is told how far"
-        if mask is not None or len(pictures) != 1:
-            raise invalid("outpainting takes one picture and no mask", "expand")
-        if max(body.expand) > 65536:
-            raise invalid(f"expand {body.expand} is too far", "expand")
+        if mask is not None or body.box is not None or len(pictures) != 1:
+            raise invalid("outpainting takes one picture and no mask or box", "expand")
+        if self.size(body) != (None, None):
+            raise invalid("expand says how large the picture becomes: leave the size out", "size")
+        if min(body.expand) < 0 or max(body.expand) > 65536:
+            raise invalid(f"expand {body.expand}: each side must lie in 0 .. 65536", "expand")
         picture = pictures[0]
         top, bottom, left, right = body.expand
         self.check_size(picture.height + top + bottom, picture.width + left + right, "expand")
@@ -158,6 +168,8 @@ class Translator:
             except ValueError as error:  # without OpenCV
                 raise invalid(str(error), "from_photo", "unsupported_parameter") from error
         height, width = self.size(body)
+        if height is None:
+            self.check_size(self.defaults.edit_area, self.defaults.edit_area, "size")
         return Edit(
             picture=picture,
             prompt=body.prompt,
@@ -165,20 +177,34 @@ class Translator:
             reference=pictures[1] if wanted == 2 else None,
             height=height,
             width=width,
-            options=self.options(body),
+            options=self.options(body, edit=True),
         )
 
-    def chat_text(
-        self, body: ChatBody, words: str, pictures: tuple[Image.Image, ...], history: tuple[Message, ...]
-    ) -> list[AnyTask]:
+    def chat_text(self, body: ChatBody, talk: Conversation) -> list[AnyTask]:
+        question, history = talk.words, talk.history
+        if talk.system and history:
+            history = (replace(history[0], words=self.after_system(talk.system, history[0].words)), *history[1:])
+        elif talk.system:
+            question = self.after_system(talk.system, question)
         task = Understand(
-            question=words,
-            pictures=pictures,
+            question=question,
+            pictures=talk.pictures,
             history=history,
             interleaved=body.interleaved,
             options=self.text_options(body),
         )
         return self.seeds(task, body.seed, body.n)
+
+    def after_system(self, system: str, words: str) -> str:
+        """Words with those of a system message before them; where both are too long for a prompt, these are cut."""
+        text = self.tools.text
+        room = self.defaults.prompt_limit - len(self.tools.prompt("understanding", f"\n{words}"))
+        ids = text.encode(system)
+        if len(ids) <= room:
+            return f"{system}\n{words}"
+        log.warning("the system message is too long for a prompt of %d ids: cut", self.defaults.prompt_limit)
+        kept = text.decode(ids[: max(0, room)]).rstrip("\ufffd").strip()
+        return f"{kept}\n{words}" if kept else words
 
     def chat_picture(self, body: ChatBody, words: str, pictures: Sequence[Image.Image]) -> list[AnyTask]:
         """A picture from words, or an edit of the pictures given."""
@@ -238,7 +264,8 @@ class Translator:
         if max(height, width) > 4 * min(height, width):
             raise invalid(f"{width}x{height} is too thin: sides may differ by a factor of 4", param)
 
-    def options(self, body: Sampling) -> PictureOptions:
+    def options(self, body: Sampling, *, edit: bool = False) -> PictureOptions:
+        """Sampling as asked for. More steps than the limit are refused; the checkpoint's own are cut to it."""
         if body.negative_prompt:
             raise invalid(
                 "negative prompts are not supported by this model", "negative_prompt", "unsupported_parameter"
@@ -256,7 +283,7 @@ class Translator:
             policy = MLCache(
                 cache_ratio=body.cache_ratio, warmup_ratio=body.warmup_ratio, refresh_interval=body.refresh_interval
             )
-        return PictureOptions(
+        options = PictureOptions(
             steps=steps,
             cfg_scale=self.scale(body),
             cfg_img=body.cfg_img,
@@ -267,6 +294,9 @@ class Translator:
             policy=policy,
             preset=body.preset,
         )
+        if steps is None and options.settings(self.defaults, edit=edit).steps > self.limits.steps:
+            options = replace(options, steps=self.limits.steps)
+        return options
 
     def check_steps(self, steps: int | None, param: str) -> None:
         if steps is not None and steps > self.limits.steps:
@@ -293,13 +323,15 @@ class Translator:
         block = min(defaults.block_length, wanted)
         length = wanted // block * block
         self.check_steps(body.steps, "steps")
-        steps = body.steps or defaults.text_steps * length // defaults.answer_length
         blocks = length // block
-        return TextOptions(
+        options = TextOptions(
             answer_length=length,
             block_length=block,
-            steps=max(1, round(steps / blocks)) * blocks,
+            steps=None if body.steps is None else max(1, round(body.steps / blocks)) * blocks,
             temperature=body.temperature or 0.0,
             threshold=body.threshold,
             preset=body.preset,
         )
+        if body.steps is None and options.settings(defaults).steps > max(blocks, self.limits.steps):
+            options = replace(options, steps=max(1, self.limits.steps // blocks) * blocks)
+        return options

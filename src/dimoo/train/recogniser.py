@@ -3,7 +3,8 @@
 In: a renderer (scene -> uint8 (128, 128, 3)) and a round trip of pictures. Out: a `Recogniser`.
 
 1. A pool of scenes from training and evaluation splits alike (the judge must know held-out drawings too; seeds start
-   at 2**32, so no scene of an evaluation occurs), each as drawn and, where there is a tokenizer, after a round trip.
+   at 2**32, so no scene of an evaluation occurs), and every drawing alone, small and large, since chance leaves some
+   of the large ones out; each as drawn and, where there is a tokenizer, after a round trip.
 2. One step: a batch of the pool, shifted by a few pixels, some blurred, tinted and noised; cross-entropies of size,
    concept and style.
 
@@ -22,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo.data.stickers.scenes import PLACES, Scene, Split, generator, sample_scene
+from dimoo.data.stickers.scenes import PLACES, Scene, Split, every_drawing, generator, sample_scene
 from dimoo.eval.recogniser import SIZES, Logits, PlaceNet, Recogniser
 
 logger = logging.getLogger(__name__)
@@ -92,10 +93,18 @@ def examples(scenes: Sequence[Scene], render: Renderer, *, concepts: Sequence[st
 
 
 def make_pool(
-    count: int, render: Renderer, round_trip: RoundTrip | None, *, concepts: Sequence[str], styles: Sequence[str]
+    count: int,
+    render: Renderer,
+    round_trip: RoundTrip | None,
+    *,
+    concepts: Sequence[str],
+    styles: Sequence[str],
+    each: int = 0,
 ) -> Examples:
-    """`count` scenes as drawn, followed by the same scenes after a round trip where there is one."""
-    drawn = examples(draw_scenes(FIRST_SEED, count), render, concepts=concepts, styles=styles)
+    """`count` scenes and every drawing alone, small and large, `each` times, as drawn; followed by the same after a
+    round trip where there is one."""
+    scenes = draw_scenes(FIRST_SEED, count) + every_drawing(np.random.default_rng(FIRST_SEED), each=each)
+    drawn = examples(scenes, render, concepts=concepts, styles=styles)
     if round_trip is None:
         return drawn
     return Examples(

@@ -5,6 +5,7 @@ Geometry is that of the 128 px canvas: 16 px patches, sticker boxes of 96 or 48 
 lattice, and a jitter of at most 1 px (few distinct patches are quickly learnt).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -175,6 +176,21 @@ def sample_scene(
             scene = replace(scene, background=sample_background(rng))
             if is_visible(scene, catalogue):
                 return scene
+
+
+def every_drawing(rng: np.random.Generator, *, each: int = 1, catalogue: Catalogue | None = None) -> list[Scene]:
+    """Every (concept, style) alone, small at some place and large, `each` times on backgrounds that it shows on."""
+    catalogue = catalogue or Catalogue.load()
+    scenes = []
+    for concept, style, size in itertools.product(catalogue.concepts, STYLES, (SMALL, LARGE)):
+        for _ in range(each):
+            place = str(rng.choice(list(PLACES))) if size == SMALL else "centre"
+            sticker = Sticker(concept=concept, style=style, place=place, size=size, dx=jitter(rng), dy=jitter(rng))
+            background = sample_background(rng)
+            while not is_visible(Scene(background=background, stickers=(sticker,)), catalogue):
+                background = sample_background(rng)
+            scenes.append(Scene(background=background, stickers=(sticker,)))
+    return scenes
 
 
 def sample_background(rng: np.random.Generator) -> Background:

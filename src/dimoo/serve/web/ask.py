@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from dimoo.serve.chat import drafted
+from dimoo.serve.conversation import Conversation
 from dimoo.serve.errors import ApiError
 from dimoo.serve.schema import ChatBody, ChatMessage
 from dimoo.serve.service import Service
@@ -73,6 +74,7 @@ def question(service: Service, words: str, files: list[str], done: list[Message]
     if not words.strip():
         raise ValueError("ask a question")
     body = ChatBody(messages=[ChatMessage(role="user", content=words)])
-    task = service.translator.chat_text(body, words, pictures, tuple(done))[0]
+    talk = Conversation(system="", words=words, pictures=pictures, history=tuple(done))
+    task = service.translator.chat_text(body, talk)[0]
     assert isinstance(task, Understand), "a question without a picture wanted is answered in words"
     return task

@@ -108,8 +108,8 @@ def form(service: Service, id: str, *, label: str, words: str, verb: str, cfg: f
 
 
 def _unrendered(service: Service, id: str, *, label: str, words: str, verb: str, cfg: float) -> Form:
-    steps = service.pipeline.tools.defaults.steps
     most = service.settings.limits.steps
+    steps = min(service.pipeline.tools.defaults.steps, most)
     return Form(
         id=id,
         prompt=gr.Textbox(label=label, placeholder=words, lines=1, max_lines=4, render=False),

@@ -39,6 +39,9 @@ progress { width: 100%; }
 JS = """() => document.querySelectorAll('.status').forEach(e => { e.setAttribute('aria-live', 'polite'); })"""
 
 
+FILES_LAST = 24 * 3600  # seconds that Gradio keeps what was uploaded or drawn, whether or not a page still shows it
+
+
 def mount_page(app: FastAPI, service: Service) -> None:
     """Put the page at `/`. With keys, a key is the password (any user name)."""
     limits = service.settings.limits
@@ -75,7 +78,7 @@ def mount_page(app: FastAPI, service: Service) -> None:
 def build(service: Service) -> gr.Blocks:
     """The page over one service."""
     title = service.pipeline.tools.defaults.name
-    with gr.Blocks(title=f"dimoo: {title}", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title=f"dimoo: {title}", analytics_enabled=False, delete_cache=(600, FILES_LAST)) as page:
         gr.Markdown(f"## {title}")
         gallery = Gallery()
         with gr.Tabs() as tabs:

@@ -26,11 +26,15 @@ def reader_of(service: Service, earlier: Sequence[Image.Image] = ()) -> PictureR
 
 
 def read_file(service: Service, path: str | None, reader: PictureReader | None = None) -> Image.Image:
-    """The picture in an uploaded file, one of those of `reader`. ValueError if there is none yet, ApiError if it is no
-    good."""
+    """The picture in an uploaded file, one of those of `reader`. ValueError if there is none (any more), ApiError if it
+    is no good."""
     if path is None:
         raise ValueError("choose a picture first")
-    return (reader or reader_of(service)).read(Path(path).read_bytes(), "image")
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ValueError("the server has put this picture away: choose it again") from None
+    return (reader or reader_of(service)).read(data, "image")
 
 
 def within(picture: Image.Image, pixels: int, cell: int) -> Image.Image:
