@@ -38,8 +38,8 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
 ## Recipe
 
     python recipes/stickers_vq.py            # the picture tokenizer
-    python recipes/stickers_merge.py         # near-identical codes become one
-    python recipes/stickers_recogniser.py    # the judge
+    python recipes/stickers_merge.py …       # near-identical codes become one
+    python recipes/stickers_recogniser.py …  # the judge
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
     python recipes/stickers_mix.py           # after some runs: the mean with the weights before
 

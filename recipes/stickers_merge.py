@@ -2,7 +2,7 @@
 
 What: counts the codes of 1,500 pictures of the training stream, keeps the commonest of every group that lies within
 `--cosine`, and writes the smaller VQ model. docs/log.md has the table by which .975 was chosen.
-Command: `python recipes/stickers_merge.py --vq ~/.cache/dimoo/runs/stickers-vq/export`
+Command: `python recipes/stickers_merge.py --vq NEXT/export` (NEXT: folder of the second run of `stickers_vq.py`)
 Hardware: any; ten seconds.
 Result to expect: about 590 codes of 4,096, -0.4 dB, a judge's ceiling lower by about .006 before the decoder is trained
 on (`stickers_vq.py --decoder-only`).
@@ -24,7 +24,7 @@ SIDE, BATCH = 128, 50
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--vq", type=Path, default=RUNS / "stickers-vq" / "export")
+    arguments.add_argument("--vq", type=Path, required=True)
     arguments.add_argument("--into", type=Path, default=RUNS / "stickers-merged")
     arguments.add_argument("--cosine", type=float, default=0.975)
     arguments.add_argument("--pictures", type=int, default=1500)

@@ -60,7 +60,7 @@ RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 DEFAULTS = Defaults(
     height=128, width=128, edit_area=128, understand_area=128, bucket_patch=16, prompt_limit=96, noise="exact",
     steps=32, top_p=0.8, schedule="circle", cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0,
-    answer_length=32, block_length=32, text_steps=16, name="DiMOO stickers",
+    answer_length=64, block_length=32, text_steps=32, name="DiMOO stickers",
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("command", choices=("prepare", "tokenize", "train"))
     arguments.add_argument("--folder", type=Path, default=RUNS / "stickers")
-    arguments.add_argument("--vq", type=Path, default=RUNS / "stickers-vq" / "export")
+    arguments.add_argument("--vq", type=Path, default=RUNS / "stickers-merged", help="of `stickers_merge.py`")
     arguments.add_argument("--families", type=int, default=20_000)
     arguments.add_argument("--first", type=int, default=0, help="first seed of the families")
     arguments.add_argument(
@@ -219,7 +219,7 @@ def run_training(
     if run.step == 0 and start_from is not None:
         smaller = load_model(start_from, dtype=torch.float32)
         run = continue_from(grow(smaller, config, torch.Generator().manual_seed(settings.seed)), settings)
-    held_out = held_out_pages(folder, tools, mixture)
+    held_out = held_out_pages(folder, tools)
 
     def look(model: Transformer, step: int) -> dict[str, float]:
         requests = [
@@ -257,13 +257,14 @@ def page_maker(tools: Tools, settings: ExampleSettings | None = None) -> MakePag
     return make
 
 
-def held_out_pages(folder: Path, tools: Tools, mixture: Mixture) -> list[list[Example]]:
-    """Fixed pages of held-out families, in batches: of every task; and of pictures drawn from words, with the words
-    and without, whose difference in loss says how far words and drawings have locked together."""
+def held_out_pages(folder: Path, tools: Tools) -> list[list[Example]]:
+    """Fixed pages of held-out families, in batches, the same for every mixture: of every task, all kinds alike; and of
+    pictures drawn from words, with the words and without, whose difference in loss says how far words and drawings
+    have locked together."""
     pool = Pool(folder / "held-out")
-    places = {kind: found for kind, found in pool.by_kind(pool.names()).items() if kind in mixture}
-    settings = LoaderSettings(buffer=6)
-    batches = draw_buffer(pool, places, page_maker(tools), mixture, settings, seed=1, buffer=0)
+    places = dict(pool.by_kind(pool.names()))
+    settings = LoaderSettings(buffer=12)
+    batches = draw_buffer(pool, places, page_maker(tools), dict.fromkeys(places, 1.0), settings, seed=1, buffer=0)
     examples = [[example(one) for one in batch] for batch in batches]
     captions = [pool.record(place) for place in places[CAPTION][::4]]
     for task, share in (("with_words", 0.0), ("without_words", 1.0)):

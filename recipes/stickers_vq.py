@@ -5,7 +5,7 @@ pictures (scenes, lone stickers, control maps). State, metrics and the grid of r
 again to continue; the finished model is written to `--export`.
 Command: `python recipes/stickers_vq.py --minutes 42`, then, as the shipped tokenizer was made,
 `python recipes/stickers_vq.py --folder NEXT --begin FOLDER/export --reading 0.03 --commitment 0.1 --minutes 30`;
-`--begin NEXT/export --decoder-only` sharpens the pictures and leaves the codes alone.
+`--folder THIRD --begin NEXT/export --decoder-only` sharpens the pictures and leaves the codes alone.
 Set `OMP_WAIT_POLICY=active` on a shared machine.
 Hardware and hours: two CPU cores with bf16 (Zen 4), 48 pictures a second; 42 + 30 minutes.
 Score to expect: 24.6 dB on held-out pictures after the first, 25.2 dB after the second; .98 of stickers are named

@@ -96,8 +96,9 @@ def content(batch: list[Any]) -> list[list[int]]:
 
 
 def test_records_come_back_with_codes_and_shared_pictures_are_encoded_once(tmp_path: Path) -> None:
+    # two families of two pictures, one of which is also met with a hole
     records, codes = [*family(0), *family(1)], Codes()
-    assert write_shard(records, as_tokenizer(codes), tmp_path / "s.npz") == codes.seen == 4
+    assert write_shard(records, as_tokenizer(codes), tmp_path / "s.npz") == codes.seen == 6
     shard = Shard.load(tmp_path / "s.npz")
     for index, record in enumerate(records):
         back = shard.record(index)
@@ -105,7 +106,8 @@ def test_records_come_back_with_codes_and_shared_pictures_are_encoded_once(tmp_p
             assert getattr(back, name) == getattr(record, name)
         assert len(back.images) == len(record.images)
         for grid, picture in zip(back.images, record.images, strict=True):
-            assert np.array_equal(grid, picture[::16, ::16, 0])
+            if record.mask is None:
+                assert np.array_equal(grid, picture[::16, ::16, 0])
             assert grid.dtype == np.uint16
         if record.answer_image is not None:
             assert np.array_equal(back.answer_image, record.answer_image[::16, ::16, 0])
@@ -126,7 +128,7 @@ def test_pretokenizing_goes_on_where_it_stopped_and_in_parts(shards: Path, tmp_p
     kept = (shards / names[1]).read_bytes()
     (shards / names[0]).unlink()
     codes = Codes()
-    assert pretokenize(family, range(12), as_tokenizer(codes), shards, shard=4) == codes.seen == 8
+    assert pretokenize(family, range(12), as_tokenizer(codes), shards, shard=4) == codes.seen == 12
     assert (shards / names[1]).read_bytes() == kept
     other = tmp_path_factory.mktemp("parts")
     for part in (1, 0):

@@ -127,3 +127,15 @@ def test_talk_without_pictures_is_answered_from_names_and_groups():
 def test_unknown_kind():
     with pytest.raises(ValueError, match="unknown kind of question 'why'"):
         ask(sample_scene(0), "why", np.random.default_rng(0))
+
+
+def test_talk_denies_nothing_that_is_true():
+    denied = set()
+    for seed in range(3000):
+        q = chat(np.random.default_rng(seed))
+        if q.answer == "no":
+            denied.add(q.question)
+    assert len(denied) > 100
+    true = ("is a whale a mammal?", "is a sunflower a plant?", "is a star a shape?", "is an anchor a tool?")
+    assert denied.isdisjoint(true)
+    assert any(question.startswith("is a whale") for question in denied)

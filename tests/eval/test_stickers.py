@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from dimoo.data.stickers.pictures import draw
 from dimoo.data.stickers.prompts import evaluation_edits, evaluation_questions
 from dimoo.data.stickers.scenes import Background, Scene, Sticker
 from dimoo.eval import stickers
+from dimoo.eval.recogniser import Recogniser
 from dimoo.eval.scores import mean, mean_of, share
 from dimoo.eval.sticker_trials import (
     edge_f1,
@@ -24,6 +26,7 @@ from dimoo.eval.sticker_trials import (
     picture_trials,
     question_trials,
     read_answer,
+    reference_trials,
     see_edit,
     talk_trials,
 )
@@ -63,6 +66,17 @@ def test_kept_counts_what_was_not_to_change() -> None:
     edit = some_edits()[0]
     alone = Scene(background=edit.after.background)
     assert see_edit(judge, edit, judge.show(alone)).beside["kept"] == 0  # type: ignore[arg-type]
+
+
+def test_kept_asks_nothing_of_what_an_edit_leaves_open(oracle: Oracle) -> None:
+    """Of "make it one fox" any of the foxes may stay."""
+    changes = [c for c in evaluation_edits("recount", 40, 0) if len(c.after.stickers) < len(c.before.stickers)]
+    assert changes
+    for change in changes:
+        gone = [s for s in change.before.stickers if s not in change.after.stickers]
+        other = dataclasses.replace(change.after, stickers=(*change.after.stickers[1:], gone[0]))
+        verdict = see_edit(oracle, change, oracle.show(other))  # type: ignore[arg-type]
+        assert verdict.score == 1 and verdict.beside.get("kept", 1.0) == 1
 
 
 def test_answers_are_exact_but_for_case_and_space() -> None:
@@ -172,6 +186,31 @@ def test_trials_of_other_weights_are_not_mixed_in(tmp_path: Path, oracle: Oracle
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(ValueError, match="0"):
         stickers.Settings(batch=0)
+
+
+def test_more_trials_begin_with_the_same_ones() -> None:
+    few, many = ({(t.key, t.index): t.asked for t in talk_trials(n, 0)} for n in (7, 20))
+    assert few.items() <= many.items()
+
+
+def test_what_was_kept_of_another_question_is_asked_again(tmp_path: Path, oracle: Oracle) -> None:
+    settings = stickers.Settings(suites=("qa",), n=2)
+    painter = Painter()
+    stickers.run(painter, tmp_path, settings)  # type: ignore[arg-type]
+    file = tmp_path / "trials.jsonl"
+    head, first, *rest = file.read_text().splitlines()
+    changed = json.dumps(json.loads(first) | {"asked": "in other words?"})
+    file.write_text("\n".join([head, changed, *rest]) + "\n")
+    painter.asked = 0
+    stickers.run(painter, tmp_path, settings)  # type: ignore[arg-type]
+    assert painter.asked == 1
+
+
+def test_references_are_seen_and_change_something() -> None:
+    trials = list(reference_trials(Recogniser.load(), 12, 0))
+    assert [sum(t.key == key for t in trials) for key in ("subject", "style_reference")] == [12, 12]
+    assert any(trial.held_out for trial in trials)
+    assert not any(trial.check(trial.shown[0]).score for trial in trials), "a copy of the input is never right"
 
 
 def test_the_same_seed_asks_the_same() -> None:

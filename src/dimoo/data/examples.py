@@ -33,9 +33,11 @@ class ExampleSettings:
 def training_page(record: Record, tools: Tools, generator: torch.Generator, settings: ExampleSettings) -> Page:
     """The page of a record. ValueError if the record's task is unknown or it lacks its answer."""
     if record.task in ("text_to_image", "inpaint", "outpaint"):
-        page, empty = text_to_image.pages(
-            tools, record.prompt, _codes(record.answer_image), None if record.mask is None else _mask(record.mask)
-        )
+        codes, mask = _codes(record.answer_image), None
+        if record.mask is not None:  # outside it what a painter sees: the input's codes, its hole filled
+            mask = torch.from_numpy(record.mask.astype(bool))
+            codes = torch.where(mask, codes, _codes(record.images[0]))
+        page, empty = text_to_image.pages(tools, record.prompt, codes, mask)
         return empty if _uniform(generator) < settings.drop_text else page
     if record.task == "edit":
         images = tuple(_codes(image) for image in record.images)
@@ -71,10 +73,6 @@ def _codes(grid: np.ndarray | None) -> Tensor:
     if grid is None or grid.ndim != 2:
         raise ValueError("a training record's pictures must be code grids (R, C)")
     return torch.from_numpy(grid.astype(np.int64))
-
-
-def _mask(mask: np.ndarray) -> Tensor:
-    return torch.from_numpy(mask.astype(bool))
 
 
 def _uniform(generator: torch.Generator) -> float:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dimoo.data.records import Record
-from dimoo.page.painting import mask_cells
+from dimoo.page.painting import fill_smoothly, mask_cells
 from dimoo.tokenizers.image import ImageTokenizer
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def pretokenize(
 
 def write_shard(records: Sequence[Record], tokenizer: ImageTokenizer, file: Path, *, batch: int = 64) -> int:
     """Encode every picture once (by `id`) and write the records; the number of pictures."""
+    records = [record if record.mask is None else _with_hole(record) for record in records]
     unique: dict[int, np.ndarray] = {}
     for record in records:
         for picture in _pictures(record):
@@ -138,6 +139,13 @@ class Shard:
             mask=mask,
             history=tuple((question, answer) for question, answer in row["history"]),
         )
+
+
+def _with_hole(record: Record) -> Record:
+    """What is to be painted over filled as it is at inference: codes of what is known must not tell what was there."""
+    first, *others = record.images
+    filled = fill_smoothly(torch.from_numpy(first).float(), torch.from_numpy(record.mask)).round().to(torch.uint8)
+    return replace(record, images=(filled.numpy(), *others))
 
 
 def _pictures(record: Record) -> list[np.ndarray]:

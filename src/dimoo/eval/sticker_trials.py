@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from dimoo.data.stickers.prompts import (
 from dimoo.data.stickers.questions import QUESTIONS, Question, chat, compare, follow_up
 from dimoo.data.stickers.relatives import HALVES, alone_on_white, half, in_style, mask_over, subject_prompt
 from dimoo.data.stickers.relatives import subject_scene as with_subject
-from dimoo.data.stickers.scenes import Scene, Sticker
+from dimoo.data.stickers.scenes import Scene, Sticker, is_held_out, is_visible
 from dimoo.data.stickers.words import plural
 from dimoo.eval.recogniser import Recogniser
 from dimoo.tasks.base import Task
@@ -184,15 +185,18 @@ def paint_trials(judge: Recogniser, n: int, seed: int) -> Iterator[Trial]:
 
 
 def reference_trials(judge: Recogniser, n: int, seed: int) -> Iterator[Trial]:
-    """A subject in a new scene, and a style taken from a reference picture."""
+    """A subject in a new scene, and a style taken from a reference picture. The new scene and the reference have one or
+    two stickers, as in training; what can't be seen, or would be right unchanged, is not asked."""
     rng = np.random.default_rng((3, seed))
-    cases = evaluation_scenes(2 * n, seed)
+    cases = evaluation_scenes(12 * n, seed)
+    small = [case for case in cases[1::2] if len(case.scene.stickers) <= 2]
     catalogue = Catalogue.load()
-    made_subjects = 0
-    for index, (case, other) in enumerate(zip(cases[::2], cases[1::2], strict=True)):
+    made_subjects = made_styles = 0
+    for case, other in zip(cases[::2], small, strict=False):
         subject = case.scene.stickers[0]
         scene = with_subject(subject, other.scene)
-        if scene is not None and catalogue.shows_on(*subject.cell, ("white", *scene.background.shown)):
+        seen = scene is not None and is_visible(scene, catalogue) and catalogue.shows_on(*subject.cell, ("white",))
+        if scene is not None and seen and made_subjects < n:
             alone = draw(alone_on_white(subject))
             words = subject_prompt(subject, scene)
             yield Trial(
@@ -203,24 +207,30 @@ def reference_trials(judge: Recogniser, n: int, seed: int) -> Iterator[Trial]:
                     picture=Image.fromarray(alone), prompt=words, type="subject_driven", seed=made_subjects
                 ),
                 check=partial(see, judge, expect(scene)),
+                held_out=is_held_out(scene),
                 shown=(alone,),
             )
             made_subjects += 1
         style = str(rng.choice(STYLES))
-        content, reference = draw(case.scene), draw(in_style(other.scene, style))
+        shown, restyled = in_style(other.scene, style), in_style(case.scene, style)
+        if made_styles == n or restyled == case.scene or not all(is_visible(s, catalogue) for s in (shown, restyled)):
+            continue
+        content, reference = draw(case.scene), draw(shown)
         yield Trial(
             key="style_reference",
-            index=index,
+            index=made_styles,
             asked=f"in the style of the second ({style})",
             request=EditRequest(
                 picture=Image.fromarray(content),
                 reference=Image.fromarray(reference),
                 type="image_ref_transfer",
-                seed=index,
+                seed=made_styles,
             ),
-            check=partial(see, judge, expect(in_style(case.scene, style))),
+            check=partial(see, judge, expect(restyled)),
+            held_out=is_held_out(restyled),
             shown=(content, reference),
         )
+        made_styles += 1
 
 
 def question_trials(n: int, seed: int) -> Iterator[Trial]:
@@ -240,20 +250,21 @@ def question_trials(n: int, seed: int) -> Iterator[Trial]:
 
 
 def talk_trials(n: int, seed: int) -> Iterator[Trial]:
-    """Comparisons of two pictures, second questions about one, and talk without a picture: exact matches."""
-    rng = np.random.default_rng((5, seed))
-    per = -(-n // 3)
-    changes = [change for name in ("add", "remove", "replace") for change in evaluation_edits(name, per, seed)]
-    for index, change in enumerate(changes[:n]):
+    """Comparisons of two pictures, second questions about one, and talk without a picture: exact matches. The first
+    trials are the same for every n."""
+    changes = zip(*(evaluation_edits(name, -(-n // 3), seed) for name in ("add", "remove", "replace")), strict=True)
+    for index, change in enumerate(islice(chain.from_iterable(changes), n)):
         both = tuple(draw(scene) for scene in (change.before, change.after))
-        yield _talk("compare", index, compare(change, rng), both, (), change.held_out)
-    cases = [(case, follow_up(case.scene, rng)) for case in evaluation_scenes(3 * n, seed)]
-    asked = [(case, turns) for case, turns in cases if turns is not None][:n]
-    for index, (case, (first, second)) in enumerate(asked):
+        question = compare(change, np.random.default_rng((5, seed, 0, index)))
+        yield _talk("compare", index, question, both, (), change.held_out)
+    scenes = enumerate(evaluation_scenes(3 * n, seed))
+    cases = ((case, follow_up(case.scene, np.random.default_rng((5, seed, 1, place)))) for place, case in scenes)
+    asked = ((case, turns) for case, turns in cases if turns is not None)
+    for index, (case, (first, second)) in enumerate(islice(asked, n)):
         history = ((first.question, first.answer),)
         yield _talk("follow_up", index, second, (draw(case.scene),), history, case.held_out)
     for index in range(n):
-        yield _talk("chat", index, chat(rng), (), (), False)
+        yield _talk("chat", index, chat(np.random.default_rng((5, seed, 2, index))), (), (), False)
 
 
 def _talk(
@@ -312,7 +323,9 @@ def see_edit(judge: Recogniser, change: Edit, picture: Pixels) -> Verdict:
     verdict = see(judge, change.expectation, picture)
     stickers, _ = judge.scene(picture)
     there = {(s.concept, s.style, s.place) for s in stickers}
-    untouched = [s for s in change.before.stickers if s in change.after.stickers]
+    fixed = {(thing.concept, thing.style, thing.place) for thing in change.expectation.things}
+    both = [s for s in change.before.stickers if s in change.after.stickers]
+    untouched = [s for s in both if (s.concept, s.style, s.place) in fixed]  # of "make it one fox" any fox may stay
     if not untouched:
         return verdict
     kept = sum((s.concept, s.style, s.place) in there for s in untouched) / len(untouched)
@@ -337,12 +350,13 @@ def see_controlled(judge: Recogniser, name: str, control: Pixels, wanted: Expect
 
 
 def see_map(name: str, control: Pixels, made: Pixels) -> Verdict:
-    """A predicted map: F1 of edges for canny, else 1 - mean absolute difference (of 0..1)."""
+    """A predicted map: F1 of edges for canny, else 1 - mean absolute difference (of 0..1), and beside it what the best
+    map of one grey would score."""
     if name == "canny":
         score = edge_f1(made[..., 0] > 127, control[..., 0] > 127)
         return Verdict(score=score, saw=f"F1 {score:.2f} at {EDGE_TOLERANCE} px", beside={})
-    error = float(np.abs(made.astype(float) - control.astype(float)).mean() / 255)
-    return Verdict(score=1 - error, saw=f"mean difference {error:.3f}", beside={})
+    error, flat = (float(np.abs(one - control.astype(float)).mean() / 255) for one in (made, np.median(control)))
+    return Verdict(score=1 - error, saw=f"mean difference {error:.3f}", beside={"flat": 1 - flat})
 
 
 def edge_f1(found: np.ndarray, wanted: np.ndarray, tolerance: int = EDGE_TOLERANCE) -> float:

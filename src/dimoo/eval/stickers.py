@@ -28,6 +28,7 @@ from dimoo.data.stickers.catalogue import CORE, STYLES
 from dimoo.data.stickers.expectation import expect
 from dimoo.data.stickers.pictures import draw
 from dimoo.data.stickers.prompts import CATEGORIES, evaluation_scenes
+from dimoo.data.stickers.scenes import every_drawing
 from dimoo.data.stickers.stream import picture as any_picture
 from dimoo.eval import gallery
 from dimoo.eval.kept import depends_on, read_lines
@@ -92,7 +93,8 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     trials = [trial for suite in settings.suites for trial in _trials(judge, suite, settings)]
     outcomes = _resume(folder / "trials.jsonl", _fingerprint(pipe, settings))
-    missing = [trial for trial in trials if (trial.key, trial.index) not in outcomes]
+    known = {place: outcome.asked for place, outcome in outcomes.items()}
+    missing = [trial for trial in trials if known.get((trial.key, trial.index)) != trial.asked]
     start, done = time.perf_counter(), 0
     with (folder / "trials.jsonl").open("a") as kept:
         for batch in _batches(missing, settings.batch):
@@ -237,7 +239,8 @@ def diversity(row: Sequence[Outcome], seeds: int = 10) -> dict[str, Any]:
 
 
 def measure_vq(pipe: Pipeline, judge: Recogniser, settings: Settings) -> dict[str, Any]:
-    """The judge on real held-out scenes and on their VQ round trips (the ceiling), PSNR, and the codes in use."""
+    """The judge on real held-out scenes and on their VQ round trips (the ceiling), the same of every drawing alone,
+    small and large, PSNR, and the codes in use."""
     image = pipe.tools.image
     real: list[bool] = []
     tripped: list[bool] = []
@@ -255,12 +258,19 @@ def measure_vq(pipe: Pipeline, judge: Recogniser, settings: Settings) -> dict[st
             there = {(s.concept, s.style, s.place) for s in judge.scene(pixels)[0]}
             outcomes.extend(thing in there for thing in wanted)
         scenes.append(expect(case.scene).holds(*judge.scene(decoded)))
+    alone: dict[str, list[bool]] = {"drawings": [], "drawings_real": []}
+    for scene in every_drawing(np.random.default_rng((6, settings.seed))):
+        picture = draw(scene)
+        for name, pixels in (("drawings_real", picture), ("drawings", image.decode(image.encode(picture)))):
+            found = [(s.concept, s.style, s.place) for s in judge.scene(pixels)[0]]
+            alone[name].append(found == [(s.concept, s.style, s.place) for s in scene.stickers])
     for index in range(4 * settings.n):
         used.update(image.encode(any_picture(index, "eval")).flatten().tolist())
     return {
         "ceiling": share(tripped).to_json(),
         "ceiling_real": share(real).to_json(),
         "ceiling_scenes": share(scenes).to_json(),
+        **{name: share(right).to_json() for name, right in alone.items()},
         "psnr": mean(psnr).to_json(),
         "codebook_in_use": {"score": len(used) / image.codes, "n": 5 * settings.n, "ci": [0.0, 1.0]},
     }

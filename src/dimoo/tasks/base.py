@@ -158,7 +158,7 @@ class TextOptions:
         ruled = any(rule is not None for rule in (self.steps, self.threshold, self.entropy_bound))
         length = self.length(defaults)
         block = min(defaults.block_length, length) if self.block_length is None else self.block_length
-        blocks = max(1, length // block)
+        blocks = max(1, length // max(1, block))
         share = max(1, round(defaults.text_steps * length / defaults.answer_length / blocks)) * blocks
         values: dict[str, Any] = {
             "steps": share if self.steps is None else self.steps,

@@ -92,13 +92,14 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
         now = time.monotonic()
         last = over or run.step >= settings.steps
         if team.leads:
-            if last or now - logged > settings.log_seconds:
+            looks = last or now - looked > settings.look_seconds
+            if looks or now - logged > settings.log_seconds:  # what was met before a look is not of the time after it
                 journal.write(run.step, meter.read(now - logged) | {"pages": run.pages})
                 logged = now
             if last or now - saved > settings.save_seconds:
                 save(run, folder)
                 saved = time.monotonic()
-            if last or now - looked > settings.look_seconds:
+            if looks:
                 journal.write(run.step, look(run.average.model, run.step))
                 logged = looked = time.monotonic()
         if last:

@@ -39,6 +39,8 @@ CLASSES = {
 _OTHER_CLASSES = {
     "snail": "mollusc", "mushroom": "fungus", "avocado": "fruit", "umbrella": "shelter", "anchor": "weight",
 }  # fmt: skip
+# what such a thing may be called as well, outside its family
+_ALSO = {"star": ("shape", "symbol"), "anchor": ("tool",), "robot": ("toy",), "umbrella": ("tool",)}
 _SEVERAL = 2
 
 
@@ -108,7 +110,7 @@ def chat(rng: np.random.Generator, *, catalogue: Catalogue | None = None) -> Que
         (f"what is {facts.chinese}?", article(name)),
         (f"what is {article(name)} in chinese?", facts.chinese),
     ]
-    other = article(_any(rng, sorted(CLASSES.values())))
+    other = article(_any(rng, _other_classes(name, catalogue)))
     asked = kind if rng.random() < 0.5 else other
     choices.append((f"is {article(name)} {asked}?", "yes" if asked == kind else "no"))
     question, answer = choices[rng.integers(len(choices))]
@@ -233,6 +235,19 @@ def _difference(change: Edit) -> str:
 
 def _class(name: str, catalogue: Catalogue) -> str:
     return _OTHER_CLASSES.get(name) or CLASSES[catalogue.facts[name].group]
+
+
+def _other_classes(name: str, catalogue: Catalogue) -> list[str]:
+    """Classes that nobody would say the thing is of: those of other families (a whale is a mammal, too)."""
+    own = _family(catalogue.facts[name].group)
+    others = {kind for group, kind in CLASSES.items() if _family(group) != own}
+    return sorted(others - {_class(name, catalogue), *_ALSO.get(name, ())})
+
+
+def _family(group: str) -> str:
+    """The first part of an emojibase subgroup; what grows and is eaten is one."""
+    first = group.partition("-")[0]
+    return "plant" if first == "food" else first
 
 
 def _unique(scene: Scene) -> list[Sticker]:

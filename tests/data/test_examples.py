@@ -1,0 +1,44 @@
+"""Pages of training: what is known around a hole is what a painter knows at inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dimoo
+from dimoo.data.examples import ExampleSettings, training_page
+from dimoo.data.pretokenize import Shard, write_shard
+from dimoo.data.records import Record
+from dimoo.data.stickers import draw
+from dimoo.data.stickers.relatives import half, mask_over
+from dimoo.data.stickers.scenes import sample_scene
+from dimoo.pipeline import Pipeline
+from dimoo.tasks.paint import Inpaint
+
+WORDS = ExampleSettings(drop_text=0.0)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Pipeline:
+    return dimoo.load()
+
+
+def test_a_painters_page_is_the_same_in_training_and_at_inference(pipe: Pipeline, tmp_path: Path) -> None:
+    # Broken to try it: codes of the whole picture around the hole, of which a quarter differ.
+    scene = sample_scene(5, count=3)
+    picture = draw(scene)
+    for number, hole in enumerate((mask_over(scene.stickers[:1]), half("left"))):
+        record = Record(task="inpaint", prompt="a fox", images=(picture,), answer_image=picture, mask=hole)
+        file = tmp_path / f"{number}.npz"
+        write_shard([record], pipe.tools.image, file)
+        page = training_page(Shard.load(file).record(0), pipe.tools, torch.Generator(), WORDS)
+        mask = Image.fromarray(hole.astype(np.uint8) * 255)
+        asked = Inpaint(picture=Image.fromarray(picture), prompt="a fox", mask=mask).guided(pipe.tools).page
+        assert torch.equal(page.writable, asked.writable)
+        assert torch.equal(page.ids[~page.writable], asked.ids[~asked.writable])
+        whole = pipe.tools.image.encode(picture).flatten() + pipe.tools.vocab.image_offset
+        assert torch.equal(page.ids[page.writable], whole[torch.from_numpy(hole[::16, ::16]).flatten()])
