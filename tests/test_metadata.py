@@ -168,6 +168,12 @@ def test_a_record_too_long_for_a_jpeg_lies_beside_it(album: Album, tmp_path: Pat
     save_picture(Image.new("RGB", (64, 32), "red"), tmp_path / "long.jpg", made)
     assert Image.open(tmp_path / "long.jpg").size == (64, 32)
     assert read_record(tmp_path / "long.jpg") == made
+    save_picture(Image.new("RGB", (64, 32), "red"), tmp_path / "long.jpg")
+    with pytest.raises(ValueError, match="no record"):
+        read_record(tmp_path / "long.jpg")
+    (tmp_path / "long.jpg.json").write_text('{"of": "someone else"}')
+    save_picture(Image.new("RGB", (64, 32), "red"), tmp_path / "long.jpg")
+    assert (tmp_path / "long.jpg.json").exists()
 
 
 def test_parameters_are_read_by_other_programs(album: Album, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How a picture was made, inside the picture: written with it, read back by `inspect`, repeated by `--from-image`.
 
-In: a finished request. Out: text chunks of a PNG (EXIF of a JPEG or WebP, a `.json` beside other formats):
+In: a finished request. Out: text chunks of a PNG (EXIF of a JPEG or WebP; a `.json` beside other formats, and
+beside a JPEG whose record is longer than it can hold):
 
     dimoo        JSON: the whole request with every default resolved, seed, checkpoint, versions, seconds
     parameters   the lines that A1111, Forge, SD.Next and Civitai show
@@ -249,8 +250,11 @@ def save_picture(picture: Picture, path: Path, made: Mapping[str, Any] | None = 
         values |= {} if beside else {"exif": exif}
     with replacing(path) as partial:
         picture.save(partial, format=Image.registered_extensions()[suffix], **values)
+    companion = path.with_name(path.name + ".json")
     if beside:
-        write_text(path.with_name(path.name + ".json"), json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+        write_text(companion, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    elif companion.is_file() and _holds_record(companion):  # of the picture that was here before
+        companion.unlink()
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -290,6 +294,14 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _holds_record(file: Path) -> bool:
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"request", "checkpoint", "versions"} <= set(found)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -137,5 +137,6 @@ def test_talk_denies_nothing_that_is_true():
             denied.add(q.question)
     assert len(denied) > 100
     true = ("is a whale a mammal?", "is a sunflower a plant?", "is a star a shape?", "is an anchor a tool?")
+    true += ("is a car a machine?", "is a train a machine?", "is a robot a toy?")
     assert denied.isdisjoint(true)
     assert any(question.startswith("is a whale") for question in denied)

@@ -58,6 +58,17 @@ def test_a_greeting_after_a_system_message_is_a_turn(client: OpenAI) -> None:
     assert client.chat.completions.create(model="dimoo", messages=messages).choices
 
 
+def test_a_question_may_come_from_the_system(client: OpenAI, pipeline: Pipeline) -> None:
+    for words in (["what is red?"], ["Be brief.", "what is red?"]):
+        messages = [{"role": "system", "content": word} for word in words]
+        made = client.chat.completions.create(model="dimoo", messages=messages)
+        assert made.choices[0].message.content == pipeline.run(Understand(question="\n".join(words))).text
+    messages = [ask("what?"), {"role": "assistant", "content": "a fox"}, {"role": "system", "content": "which colour?"}]
+    made = client.chat.completions.create(model="dimoo", messages=messages)
+    expected = Understand(question="which colour?", history=(Message(words="what?", answer="a fox"),))
+    assert made.choices[0].message.content == pipeline.run(expected).text
+
+
 def test_the_prompt_counts_once_however_many_answers(client: OpenAI) -> None:
     counts = [
         client.chat.completions.create(model="dimoo", messages=[ask("what?")], n=n).usage.prompt_tokens for n in (1, 3)

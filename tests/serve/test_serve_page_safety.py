@@ -16,7 +16,7 @@ from dimoo.pipeline import Pipeline
 from dimoo.serve.service import Service
 from dimoo.serve.settings import ServeSettings
 
-pytest.importorskip("gradio")
+gradio = pytest.importorskip("gradio")
 from dimoo.serve.web import retouch, site, uploads
 
 URL = "http://192.0.2.1/picture.png"
@@ -152,9 +152,13 @@ def test_the_page_relays_nothing(page: httpx.Client) -> None:
 
 
 def test_beside_the_page_unknown_paths_are_the_apis(page: httpx.Client) -> None:
-    for method, path in (("POST", "/v1/embeddings"), ("GET", "/v1/images/generations"), ("POST", "/v1/models")):
+    for method, path, status in (
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/images/generations", 405),
+        ("POST", "/v1/models", 405),
+    ):
         answer = page.request(method, path)
-        assert answer.status_code in (404, 405)
+        assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert page.get("/v1/models").status_code == 200
 
@@ -162,6 +166,9 @@ def test_beside_the_page_unknown_paths_are_the_apis(page: httpx.Client) -> None:
 def test_a_picture_that_was_put_away_is_asked_for_again(pipeline: Pipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="again"):
         uploads.read_file(Service(pipeline, ServeSettings()), str(tmp_path / "gone.png"))
+    place = uploads.picture_input("Picture")
+    with pytest.raises(gradio.Error, match="again"):
+        place.preprocess(gradio.data_classes.ImageData(path=str(tmp_path / "gone.png"), orig_name="gone.png"))
 
 
 def test_nothing_is_fetched(page: httpx.Client, fetched: list[str]) -> None:

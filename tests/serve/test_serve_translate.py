@@ -18,7 +18,7 @@ from dimoo.serve.translate import Translator
 from dimoo.tasks.base import Defaults, TextOptions
 
 AUTHORS = Defaults()
-STICKERS = Defaults(answer_length=32, block_length=32, text_steps=16)
+STICKERS = Defaults(answer_length=64, block_length=32, text_steps=32)
 ODD = Defaults(answer_length=100, block_length=30, text_steps=7)
 
 
@@ -37,11 +37,15 @@ def test_any_length_and_steps_are_whole_blocks_of_whole_steps(pipeline: Pipeline
 
 
 def test_a_preset_of_answers_is_the_packages_own(pipeline: Pipeline) -> None:
-    translator = Translator(tools=pipeline.tools, limits=Limits())
     asked = {"messages": [{"role": "user", "content": "what?"}]}
+    translator = Translator(tools=pipeline.tools, limits=Limits())
     for name in TEXT:
         settings = translator.text_options(ChatBody(preset=name, **asked)).settings(pipeline.tools.defaults)
         assert settings == TextOptions(preset=name).settings(pipeline.tools.defaults)
+    translator = Translator(tools=pipeline.tools, limits=Limits(steps=2))
+    for name, preset in TEXT.items():
+        settings = translator.text_options(ChatBody(preset=name, **asked)).settings(pipeline.tools.defaults)
+        assert (settings.steps, settings.threshold) == (2, preset.threshold)
 
 
 def test_the_checkpoints_own_steps_are_cut_to_the_limit_and_others_refused(pipeline: Pipeline) -> None:

@@ -194,10 +194,10 @@ def reference_trials(judge: Recogniser, n: int, seed: int) -> Iterator[Trial]:
     made_subjects = made_styles = 0
     for case, other in zip(cases[::2], small, strict=False):
         subject = case.scene.stickers[0]
-        scene = with_subject(subject, other.scene)
-        seen = scene is not None and is_visible(scene, catalogue) and catalogue.shows_on(*subject.cell, ("white",))
-        if scene is not None and seen and made_subjects < n:
-            alone = draw(alone_on_white(subject))
+        lone, scene = alone_on_white(subject), with_subject(subject, other.scene)
+        seen = scene is not None and is_visible(scene, catalogue) and is_visible(lone, catalogue)
+        if scene is not None and seen and made_subjects < n and not expect(scene).holds(lone.stickers, lone.background):
+            alone = draw(lone)
             words = subject_prompt(subject, scene)
             yield Trial(
                 key="subject",

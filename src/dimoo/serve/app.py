@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 import dimoo
 from dimoo.serve.chat import chat_routes
@@ -66,8 +67,12 @@ def create_app(service: Service) -> Edge:
 def _answer_unknown_paths(app: FastAPI) -> None:
     """What is no route of the API is answered as the API does: the page, mounted at the root, would take it."""
 
+    known = list(app.routes)
+
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    async def unknown(rest: str) -> None:
+    async def unknown(rest: str, request: Request) -> None:
+        if any(route.matches(request.scope)[0] is Match.PARTIAL for route in known):
+            raise HTTPException(405, "Method Not Allowed")
         raise HTTPException(404, "Not Found")
 
 

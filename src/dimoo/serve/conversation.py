@@ -55,8 +55,9 @@ class ConversationReader:
         self.fetcher = Fetcher(settings.remote_hosts, self.limits.body_bytes)
 
     async def read(self, messages: Sequence[ChatMessage]) -> Conversation:
-        """Several messages of the user in a row are one turn. An assistant's message that only system messages come
-        before answers these: some clients greet."""
+        """Several messages of the user in a row are one turn, system messages after the first of the user among them.
+        Where only system messages come before an assistant's (some clients greet) or are all there is, they are what
+        the user said."""
         if len(messages) > self.limits.messages:
             raise invalid(f"{len(messages)} messages are more than {self.limits.messages}", "messages")
         turn = _Turn()
@@ -66,7 +67,7 @@ class ConversationReader:
             param = f"messages.{index}.content"
             parts = [Part(type="text", text=message.content)] if isinstance(message.content, str) else message.content
             words, pictures = await self._parts(parts or [], param)
-            if message.role in SYSTEM_ROLES:
+            if message.role in SYSTEM_ROLES and not (history or turn.words or turn.pictures):
                 system += words
                 turn.pictures += pictures
             elif message.role == "assistant":
@@ -83,6 +84,8 @@ class ConversationReader:
                 turn.pictures += pictures
         if messages[-1].role == "assistant":
             raise invalid("the last message must be the user's", "messages")
+        if not turn.words and not history:
+            turn.words, system = system, []
         open_turn = _message(turn, "")
         return Conversation(
             system="\n".join(system), words=open_turn.words, pictures=open_turn.pictures, history=tuple(history)

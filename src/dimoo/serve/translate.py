@@ -332,6 +332,8 @@ class Translator:
             threshold=body.threshold,
             preset=body.preset,
         )
-        if body.steps is None and options.settings(defaults).steps > max(blocks, self.limits.steps):
-            options = replace(options, steps=max(1, self.limits.steps // blocks) * blocks)
+        settings = options.settings(defaults)
+        if body.steps is None and settings.steps > max(blocks, self.limits.steps):
+            steps = max(1, self.limits.steps // blocks) * blocks
+            options = replace(options, steps=steps, threshold=settings.threshold)
         return options

@@ -245,9 +245,9 @@ def _other_classes(name: str, catalogue: Catalogue) -> list[str]:
 
 
 def _family(group: str) -> str:
-    """The first part of an emojibase subgroup; what grows and is eaten is one."""
+    """The first part of an emojibase subgroup; what grows and is eaten is one, and so are machines, and shapes."""
     first = group.partition("-")[0]
-    return "plant" if first == "food" else first
+    return {"food": "plant", "face": "transport", "heart": "geometric"}.get(first, first)
 
 
 def _unique(scene: Scene) -> list[Sticker]:

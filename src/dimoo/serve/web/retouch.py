@@ -53,8 +53,8 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
             factor = service.pipeline.tools.image.factor
             brought = read_file(service, path).convert("RGB")
             picture = within(brought, service.translator.output_pixels, factor)
-        except ApiError as error:
-            return {made.status: f"⚠ {error.message}"}
+        except (ApiError, ValueError) as error:
+            return {made.status: f"⚠ {error}"}
         size, was = f"{picture.width} x {picture.height}", f"{brought.width} x {brought.height}"
         words = f"{size} pixels{'' if size == was else f' of {was}'}. Now paint."
         return {current: picture, canvas: to_canvas(picture), rounds: [], made.status: words}

@@ -12,10 +12,22 @@ from PIL import Image
 from dimoo.serve.pictures import PictureReader
 from dimoo.serve.service import Service
 
+GONE = "the server has put this picture away: choose it again"
+
 
 def picture_input(label: str) -> gr.Image:
     """A place for a picture; it hands on the file as it came."""
-    return gr.Image(label=label, type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260)
+    made = gr.Image(label=label, type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260)
+    read = made.preprocess
+
+    def preprocess(payload: Any) -> Any:
+        try:
+            return read(payload)
+        except FileNotFoundError:
+            raise gr.Error(GONE) from None
+
+    made.preprocess = preprocess
+    return made
 
 
 def reader_of(service: Service, earlier: Sequence[Image.Image] = ()) -> PictureReader:
@@ -33,7 +45,7 @@ def read_file(service: Service, path: str | None, reader: PictureReader | None =
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ValueError("the server has put this picture away: choose it again") from None
+        raise ValueError(GONE) from None
     return (reader or reader_of(service)).read(data, "image")
 
 
