@@ -16,7 +16,9 @@ from dimoo.pipeline import Pipeline
 from dimoo.serve.service import Service
 from dimoo.serve.settings import ServeSettings
 
-gradio = pytest.importorskip("gradio")
+pytest.importorskip("gradio")
+import gradio
+
 from dimoo.serve.web import retouch, site, uploads
 
 URL = "http://192.0.2.1/picture.png"
