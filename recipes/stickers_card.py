@@ -63,6 +63,10 @@ LIMITS = """
 """
 
 
+LOSSES_OF = """Nats a hidden position on held-out pages, averaged weights. So far each stage drew these pages by its own
+mixture, few of each kind: compare within a stage, or `with_words` and `without_words`, whose pages never changed."""
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--run", type=Path, default=RUN)
@@ -116,7 +120,7 @@ def card(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> str:
         losses += ["", f"{stage}:", "", "| hours | pages | " + " | ".join(LOSSES) + " |"]
         losses += ["|---" * (len(LOSSES) + 2) + "|"]
         losses += [_row_of_losses(row) for row in rows if row["stage"] == stage]
-    parts = [about, "## Loss by hours", "", "Nats a hidden position on held-out pages, averaged weights.", *losses]
+    parts = [about, "## Loss by hours", "", LOSSES_OF, *losses]
     parts += ["", "## Scores by hours", "", "| hours | pages | t2i.overall | qa.overall | n a row |", "|---" * 5 + "|"]
     parts += [
         f"| {row['hours']:.2f} | {row['pages']:,} | {row['scores']['t2i']:.3f} | {row['scores']['qa']:.3f} | "
