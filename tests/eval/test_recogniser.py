@@ -115,4 +115,4 @@ def test_shipped_judge_knows_every_drawing_small_and_large():
         product(product(CORE, STYLES), (SMALL, LARGE))
     )
     accuracy = trainer.measure_accuracy(Recogniser.load(), np.stack([draw(s) for s in scenes]), scenes)
-    assert accuracy.stickers > 0.99  # Broken to try it: the judge before had .979
+    assert accuracy.stickers > 0.99  # Broken to try it: the judge before had .977
