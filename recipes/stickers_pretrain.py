@@ -17,7 +17,8 @@ end with a linear decay (`--decay-start`, `--steps`).
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
 are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
-`tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, and `redraw`, with more edits.
+`tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, and
+`restyle`, with still more, and questions about styles.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
