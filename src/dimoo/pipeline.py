@@ -171,8 +171,6 @@ def load(
     model = load_model(folder, device=where, dtype=dtype, quantise=quantise)
     if compile:
         model.compile_blocks()
-    else:
-        model.pack()
     if model.config.vocab_size != vocab.size:
         raise ValueError(f"{folder}: the model has {model.config.vocab_size} ids, the vocabulary {vocab.size}")
     image = ImageTokenizer.load(folder, device=where, tile=tile)

@@ -253,8 +253,7 @@ def random_model(config: ModelConfig, dtype: torch.dtype) -> Transformer:
     for name, parameter in model.named_parameters():
         if "norm" not in name:
             torch.nn.init.normal_(parameter.data, std=1.5 / config.d_model**0.5, generator=generator)
-    model.to(dtype).eval().requires_grad_(False).pack()
-    return model
+    return model.to(dtype).eval().requires_grad_(False)
 
 
 def random_cases(task: TaskName, config: ModelConfig, side: int, factor: int = 16) -> list[Guided]:

@@ -171,7 +171,7 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs)) if not tensor.is_mkldnn}
+        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
         out = self._run(func, args, kwargs)
         for tensor in _tensors((out,)):
             storage = tensor.untyped_storage()
@@ -189,9 +189,7 @@ class Ledger(TorchDispatchMode):
             with self:  # what is made of other operations is watched one by one
                 return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
-        if func.namespace == "mkldnn":  # products with packed weights (`model/packed.py`)
-            self.flops += 2 * args[0].numel() * out.shape[-1]
-        elif func._overloadpacket in flop_registry:
+        if func._overloadpacket in flop_registry:
             self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
         return out
 

@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
-from dimoo.model.packed import PackedBlock
 from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
 # The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Pages of
 # the small model's pictures stay whole (docs/log.md).
 MLP_ROWS = 256
-PACKED_BYTES = 2**30  # of weights that may lie in memory twice
+TURNED_ROWS = 512  # for more rows than that, turned products are no faster (docs/log.md)
+TILE = 16  # turned products of a multiple of so many rows are fastest
 ROTATED_AT_ONCE = 2**17  # numbers: half a megabyte of float32
 
 
@@ -98,18 +98,8 @@ class Transformer(nn.Module):
         costs half a minute at the first steps, and each takes as long or longer (docs/log.md)."""
         for block in self.blocks:
             assert isinstance(block, Block), "the backbone is made of blocks"
-            block.packed = None
             block.enter = torch.compile(block.enter, dynamic=True)  # type: ignore[method-assign]
             block.leave = torch.compile(block.leave, dynamic=True)  # type: ignore[method-assign]
-
-    def pack(self) -> None:
-        """Lay the blocks' weights out a second time, as a CPU multiplies them fastest, where that can be done and they
-        are no more than a gigabyte: steps without gradients are a sixth faster in bfloat16 (docs/log.md). Weights that
-        change afterwards are used as they stand, until they are packed again."""
-        if self.config.parameters * self.dtype.itemsize <= PACKED_BYTES:
-            for block in self.blocks:
-                assert isinstance(block, Block), "the backbone is made of blocks"
-                block.packed = PackedBlock.of(block)
 
     def logits(self, hidden_MD: Tensor, start: int, stop: int) -> Tensor:
         """Logits (M, stop - start) of the ids start..stop: the rest of the head is never touched."""
@@ -128,7 +118,6 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config)
         self.gate_up = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
-        self.packed: PackedBlock | None = None
 
     def forward(
         self,
@@ -142,44 +131,46 @@ class Block(nn.Module):
         layer: int,
         cache: Cache | None,
     ) -> Tensor:
-        packed = None if torch.is_grad_enabled() or self.packed is None else self.packed.of_now(self)
-        q_MNH, k_MGH, v_MGH = self.enter(x_MD, rotation, keep, packed)
+        q_MNH, k_MGH, v_MGH = self.enter(x_MD, rotation, keep)
         if cache is not None:
             k_MGH, v_MGH = cache.store(layer, k_MGH, v_MGH, rows)
         if keep is not None:
             x_MD, counts = x_MD[keep.index], keep.counts
         attended_MD = attend(q_MNH, k_MGH, v_MGH, counts, packing.lengths)
         del q_MNH, k_MGH, v_MGH  # the MLP is where memory is highest
-        return self.leave(x_MD, attended_MD, packed)
+        return self.leave(x_MD, attended_MD)
 
-    def leave(self, x_MD: Tensor, attended_MD: Tensor, packed: PackedBlock | None) -> Tensor:
+    def leave(self, x_MD: Tensor, attended_MD: Tensor) -> Tensor:
         """What follows attention, row by row. Sums and products overwrite what is no longer needed: on a CPU fresh
         memory costs as much as what is computed into it."""
-        if packed is not None:
-            x_MD = packed.attended(attended_MD, x_MD)
-        else:
-            x_MD = self.attention_out(attended_MD).add_(x_MD)
+        x_MD = self.attention_out(attended_MD).add_(x_MD)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # as many parts, as many programs to compile
-            return self.mlp(self.mlp_norm(x_MD)).add_(x_MD)
-        mlp = self.mlp if packed is None else packed.mlp
+            return self.mlp(x_MD).add_(x_MD)
         for part_MD in x_MD.split(max(MLP_ROWS, x_MD.shape[-1])):
-            part_MD.add_(mlp(self.mlp_norm(part_MD)))
+            part_MD.add_(self.mlp(part_MD))
         return x_MD
 
     def mlp(self, x_MD: Tensor) -> Tensor:
-        """down(silu(gate) * up) of normed rows."""
+        """down(silu(gate) * up), gate and up of the normed rows."""
+        x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
+        fits = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
+        plain = training or torch.compiler.is_compiling() or is_quantised(self.gate_up)
+        if fits and not plain and len(x_MD) <= TURNED_ROWS:
+            # the long side of each product first takes up to a fifth less time
+            # filled up to whole tiles, since a ragged edge can cost a fifth; few rows, and the copy would cost more
+            spare = -len(x_MD) % TILE if len(x_MD) > 2 * TILE else 0
+            x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
+            gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
+            return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
         gate_MF, up_MF = self.gate_up(x_MD).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate_MF, inplace=not torch.is_grad_enabled()).mul_(up_MF))
+        out: Tensor = self.down(F.silu(gate_MF, inplace=not training).mul_(up_MF))
         return out
 
-    def enter(
-        self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None, packed: PackedBlock | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
         """What precedes attention, row by row: rotated queries (of `keep` rows only, if given) and keys, values."""
         x_MD = self.attention_norm(x_MD)
         if keep is None:
-            heads_MD = self.qkv(x_MD) if packed is None else packed.heads(x_MD)
-            heads_MNH = heads_MD.unflatten(-1, (-1, self.head_dim))
+            heads_MNH = self.qkv(x_MD).unflatten(-1, (-1, self.head_dim))
             rotated_MNH = rotate(heads_MNH[:, : self.heads + self.kv_heads], rotation)
             return rotated_MNH[:, : self.heads], rotated_MNH[:, self.heads :], heads_MNH[:, -self.kv_heads :]
         split = self.heads * self.head_dim
