@@ -63,8 +63,9 @@ LIMITS = """
 """
 
 
-LOSSES_OF = """Nats a hidden position on held-out pages, averaged weights. So far each stage drew these pages by its own
-mixture, few of each kind: compare within a stage, or `with_words` and `without_words`, whose pages never changed."""
+LOSSES_OF = """Nats a hidden position on held-out pages, averaged weights. Up to `redraw` each stage drew these pages by
+its own mixture, few of each kind: compare within a stage, or `with_words` and `without_words`, whose pages never
+changed."""
 
 
 def main() -> None:
