@@ -17,8 +17,9 @@ end with a linear decay (`--decay-start`, `--steps`).
 State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/export.
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
 are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
-`tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, and
-`restyle`, with still more, and questions about styles.
+`tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, `restyle`,
+with still more, and questions about styles, and `wide`, which adds drawings beyond the core (`python -m
+dimoo.data.stickers.build --wide`, then `tokenize --kind wide`).
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -26,7 +27,7 @@ Score to expect: see the model card and `stickers_history.jsonl`.
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from dimoo.data.mixture import MIXTURES, Mixture
 from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
-from dimoo.data.stickers.families import all_edits, brief, drill, family, reading
+from dimoo.data.stickers.build import wide_folder
+from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, wide
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -65,12 +67,13 @@ DEFAULTS = Defaults(
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from
-MAKERS = {  # and their first seeds
+MAKERS: dict[str, tuple[Callable[[int, Catalogue], list[Record]], int]] = {  # and their first seeds
     "family": (family, 0),
     "drill": (drill, 50_000_000),
     "brief": (brief, 60_000_000),
     "edits": (all_edits, 70_000_000),
     "reading": (reading, 80_000_000),
+    "wide": (wide, 90_000_000),
 }
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
@@ -92,7 +95,7 @@ def main() -> None:
     arguments.add_argument(
         "--kind", choices=tuple(MAKERS), default="family",
         help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; "
-        "scenes described and asked about; or every edit by words of a scene",
+        "scenes described and asked about; every edit by words of a scene; or edits and styles of the wide catalogue",
     )  # fmt: skip
     arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")
@@ -186,7 +189,10 @@ def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "
     if part[0] == 0:
         pretokenize(lambda seed: family(seed, catalogue, "eval"), HELD_OUT_SEEDS, tokenizer, folder / "held-out")
     make, _ = MAKERS[kind]
-    pretokenize(lambda seed: make(seed, catalogue), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part)
+    drawn_from = Catalogue.load(wide_folder()) if kind == "wide" else catalogue
+    pretokenize(
+        lambda seed: make(seed, drawn_from), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part
+    )
 
 
 def run_training(

@@ -42,3 +42,12 @@ def test_a_painters_page_is_the_same_in_training_and_at_inference(pipe: Pipeline
         assert torch.equal(page.ids[~page.writable], asked.ids[~asked.writable])
         whole = pipe.tools.image.encode(picture).flatten() + pipe.tools.vocab.image_offset
         assert torch.equal(page.ids[page.writable], whole[torch.from_numpy(hole[::16, ::16]).flatten()])
+
+
+def test_a_short_answer_is_learnt_in_every_length(pipe: Pipeline) -> None:
+    # Broken to try it: a tenth of the answers lengthened, so that one in a thousand has the 64 places of inference.
+    codes = pipe.tools.image.encode(draw(sample_scene(5, count=1))).numpy().astype(np.uint16)
+    record = Record(task="understand", kind="style", prompt="what style is this?", images=(codes,), answer_text="flat")
+    generator = torch.Generator().manual_seed(0)
+    lengths = [len(training_page(record, pipe.tools, generator, ExampleSettings()).slots) for _ in range(200)]
+    assert {length: lengths.count(length) > 10 for length in set(lengths)} == dict.fromkeys((8, 16, 32, 64), True)

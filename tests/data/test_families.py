@@ -5,8 +5,9 @@ import pytest
 
 from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
+from dimoo.data.stickers.catalogue import CORE, STYLES, Catalogue
 from dimoo.data.stickers.edits import EDITS
-from dimoo.data.stickers.families import all_edits, brief, drill, family, reading
+from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, wide
 from dimoo.data.stickers.questions import QUESTIONS
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
@@ -120,6 +121,35 @@ def test_readings_ask_all_there_is_to_ask(monkeypatch):
         assert len(kinds) == len(set(kinds)) and {"what", "count", "exists", "caption"} <= set(kinds)
         said = next(r.answer_text for r in asked if r.kind == "caption")
         assert all(s.concept.split()[-1][:-1] in said for s in scene.stickers)
+
+
+def test_what_is_beyond_the_core_is_changed_and_asked_for_its_style(monkeypatch):
+    # Broken to try it: what comes anew taken from the whole catalogue; the styles of the scene before
+    # an edit asked of the one after.
+    core = Catalogue.load()
+    drawings = {
+        (f"{side} {name}", style): core.drawings[name, style] for name in CORE for style in STYLES for side in "ab"
+    }
+    facts = {f"{side} {name}": core.facts[name] for name in CORE for side in "ab"}
+    catalogue = Catalogue(drawings=core.drawings | drawings, facts=core.facts | facts)
+    scenes = {}
+    whole = families.draw
+    monkeypatch.setattr(families, "draw", lambda s, known: scenes.setdefault(s, whole(s, known)))
+    records = [record for seed in range(4) for record in wide(seed, catalogue)]
+    assert not any(is_held_out(scene) for scene in scenes)
+    assert np.mean([s.concept in CORE for scene in scenes for s in scene.stickers]) < 0.6
+    shown = {id(picture): scene for scene, picture in scenes.items()}
+    anew, styles = [], []
+    for record in records:
+        scene = shown[id(record.images[0])]
+        if record.task == "understand":
+            assert record.kind == "wide" and record.prompt.startswith("what style is")
+            styles.append(record.answer_text in {sticker.style for sticker in scene.stickers})
+        elif record.kind in ("edit_add", "edit_replace"):
+            before = {sticker.concept for sticker in scene.stickers}
+            anew += [s.concept for s in shown[id(record.answer_image)].stickers if s.concept not in before]
+    assert len(styles) > 100 and all(styles)
+    assert len(anew) > 30 and set(anew) <= CORE.keys()
 
 
 def test_masks_cover_what_differs(records):

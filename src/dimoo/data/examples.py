@@ -27,7 +27,7 @@ class ExampleSettings:
     drop_image_only: float = 0.05
     drop_both: float = 0.05
     answer_lengths: tuple[int, ...] = (8, 16, 32, 64)
-    longer_answer: float = 0.1  # how often the next longer length is taken, again and again
+    longer_answer: float = 0.5  # how often the next longer length is taken, again and again
 
 
 def training_page(record: Record, tools: Tools, generator: torch.Generator, settings: ExampleSettings) -> Page:

@@ -1,4 +1,4 @@
-"""Renders the core catalogue from openly licensed emoji art.
+"""Renders the core catalogue from openly licensed emoji art, or with `--wide` everything like it in the four art sets.
 
 In: npm packages (fetched on first use, versions pinned, scripts off). Out: a folder with one lossless WebP atlas a
 style and `catalogue.json`. Run as `python -m dimoo.data.stickers.build`; with `--ship` it also renews the drawings
@@ -16,12 +16,14 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from dimoo.data.stickers.catalogue import ATLAS_COLUMNS, CORE, DRAWING_SIZE, SHIPPED, STYLES, Concept
 from dimoo.data.stickers.measure import dominant_colour, hiding_backgrounds
@@ -36,7 +38,10 @@ PACKAGES = (
 MARGIN = 4
 _RENDER_SIZE = 256
 _SVG_SETS = {"flat": "fluent-emoji-flat", "noto": "noto", "twemoji": "twemoji"}
+_WEBP_SET = Path("@lobehub") / "fluent-emoji-3d" / "assets"
 _ALIGNED = ("flat", "3d")
+WIDE_GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")  # of emojibase
+_PLAIN_NAME = re.compile("[a-z]+( [a-z]+){0,2}")
 
 
 def default_cache() -> Path:
@@ -44,13 +49,20 @@ def default_cache() -> Path:
     return Path(os.environ.get("DIMOO_CACHE", Path.home() / ".cache" / "dimoo"))
 
 
-def build(cache_dir: Path) -> Path:
-    """Fetch the art if it is missing, render the core catalogue, and return the folder it was written to."""
+def build(cache_dir: Path, *, wide: bool = False) -> Path:
+    """Fetch the art if it is missing, render the core catalogue or the wide one, and return the folder it was written
+    to."""
     modules = fetch_art(cache_dir / "art")
-    drawings = {name: _fit(_render(concept, modules)) for name, concept in CORE.items()}
-    folder = cache_dir / "stickers" / f"core-{len(CORE)}"
-    write(folder, drawings, _facts(drawings, modules))
+    concepts = CORE | _others(modules) if wide else CORE
+    drawings = {name: _fit(_render(concept, modules)) for name, concept in tqdm(concepts.items(), unit="concept")}
+    folder = wide_folder(cache_dir) if wide else cache_dir / "stickers" / f"core-{len(CORE)}"
+    write(folder, drawings, _facts(concepts, drawings, modules))
     return folder
+
+
+def wide_folder(cache_dir: Path | None = None) -> Path:
+    """Where the wide catalogue is built."""
+    return (cache_dir or default_cache()) / "stickers" / "wide"
 
 
 def fetch_art(folder: Path) -> Path:
@@ -76,6 +88,33 @@ def write(folder: Path, drawings: dict[str, dict[str, np.ndarray]], facts: dict[
     (folder / "catalogue.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
+def _others(modules: Path) -> dict[str, Concept]:
+    """What is not in the core and all four sets draw, of `WIDE_GROUPS`, by name."""
+    data = modules / "emojibase-data"
+    groups = _read(data / "meta" / "groups.json")["groups"]
+    drawn = {_without_selector(path.stem) for path in (modules / _WEBP_SET).glob("*.webp")}
+    for art_set in _SVG_SETS.values():
+        drawn &= {_without_selector(key) for key in _read(modules / "@iconify-json" / art_set / "chars.json")}
+    codes = {
+        entry["label"].lower(): _without_selector(entry["hexcode"])
+        for entry in _read(data / "en" / "data.json")
+        if groups.get(str(entry.get("group"))) in WIDE_GROUPS
+    }
+    return beyond_core({name: code for name, code in codes.items() if code in drawn})
+
+
+def beyond_core(codes: dict[str, str]) -> dict[str, Concept]:
+    """Of names and code points those that are no concept of the core by either, with names of one to three plain
+    words."""
+    taken = {concept.code for concept in CORE.values()}
+    nouns = {concept.noun for concept in CORE.values()} | CORE.keys()
+    return {
+        name: Concept(noun=name, code=code)
+        for name, code in codes.items()
+        if code not in taken and name not in nouns and _PLAIN_NAME.fullmatch(name)
+    }
+
+
 def _render(concept: Concept, modules: Path) -> dict[str, Image.Image]:
     return {
         style: _svg(_SVG_SETS[style], concept.code, modules) if style in _SVG_SETS else _webp(concept.code, modules)
@@ -99,8 +138,7 @@ def _svg(art_set: str, code: str, modules: Path) -> Image.Image:
 
 
 def _webp(code: str, modules: Path) -> Image.Image:
-    folder = modules / "@lobehub" / "fluent-emoji-3d" / "assets"
-    path = next(path for path in folder.glob(f"{code}*.webp") if _without_selector(path.stem) == code)
+    path = next(path for path in (modules / _WEBP_SET).glob(f"{code}*.webp") if _without_selector(path.stem) == code)
     return Image.open(path).convert("RGBA").resize((_RENDER_SIZE, _RENDER_SIZE), Image.Resampling.LANCZOS)
 
 
@@ -136,7 +174,7 @@ def _place(image: Image.Image, box: tuple[int, ...]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _facts(drawings: dict[str, dict[str, np.ndarray]], modules: Path) -> dict[str, Any]:
+def _facts(concepts: dict[str, Concept], drawings: dict[str, dict[str, np.ndarray]], modules: Path) -> dict[str, Any]:
     folder = modules / "emojibase-data"
     groups = _read(folder / "meta" / "groups.json")["subgroups"]
     english, chinese = (
@@ -145,9 +183,9 @@ def _facts(drawings: dict[str, dict[str, np.ndarray]], modules: Path) -> dict[st
     )
     return {
         name: {
-            "chinese": chinese[CORE[name].code]["label"],
-            "group": groups[str(english[CORE[name].code]["subgroup"])],
-            "tags": english[CORE[name].code]["tags"],
+            "chinese": chinese[concepts[name].code]["label"],
+            "group": groups[str(english[concepts[name].code]["subgroup"])],
+            "tags": english[concepts[name].code].get("tags", []),
             "colours": {style: dominant_colour(drawing) for style, drawing in by_style.items()},
             "hidden_on": {style: hiding_backgrounds(drawing) for style, drawing in by_style.items()},
         }
@@ -156,11 +194,15 @@ def _facts(drawings: dict[str, dict[str, np.ndarray]], modules: Path) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Render the core sticker catalogue.")
+    parser = argparse.ArgumentParser(description="Render the core sticker catalogue, or the wide one.")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for downloads and results")
-    parser.add_argument("--ship", action="store_true", help="also renew the drawings shipped with the package")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ship", action="store_true", help="also renew the drawings shipped with the package")
+    which.add_argument(
+        "--wide", action="store_true", help="everything like the core in the four art sets, for training"
+    )
     arguments = parser.parse_args()
-    folder = build(arguments.cache)
+    folder = build(arguments.cache, wide=arguments.wide)
     print(folder)
     if arguments.ship:
         SHIPPED.mkdir(parents=True, exist_ok=True)

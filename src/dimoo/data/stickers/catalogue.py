@@ -1,4 +1,5 @@
-"""The core catalogue: 72 concepts, each drawn in four styles, and the drawings shipped with the package.
+"""The core catalogue: 72 concepts, each drawn in four styles, and the drawings shipped with the package. A wide one,
+built beside it, adds what else the four art sets draw: for training only, so that a style is more than its 72 drawings.
 
 In: nothing (the shipped drawings) or a folder written by `dimoo.data.stickers.build`.
 Out: RGBA drawings at any size, and what is known of them (colour, backgrounds they show on, Chinese name, tags).
@@ -91,7 +92,7 @@ class Catalogue:
     def __init__(self, *, drawings: dict[tuple[str, str], np.ndarray], facts: dict[str, Facts]) -> None:
         self.drawings = drawings
         self.facts = facts
-        self.concepts = {name: CORE[name] for name in facts}
+        self.concepts = tuple(facts)
         self._sized: dict[tuple[str, str, int], tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
@@ -114,7 +115,8 @@ class Catalogue:
 
     def colour(self, concept: str, style: str) -> str:
         """The dominant colour of a drawing: given for coloured concepts, else measured; "" where none dominates."""
-        return self.concepts[concept].colour or self.facts[concept].colours[style]
+        given = CORE[concept].colour if concept in CORE else ""
+        return given or self.facts[concept].colours[style]
 
     def shows_on(self, concept: str, style: str, colours: tuple[str, ...]) -> bool:
         """Whether the drawing stands out on every one of the named background colours."""

@@ -30,6 +30,9 @@ _EDIT_ODDS = {
     "add": 0.18, "remove": 0.12, "replace": 0.16, "background": 0.14, "style": 0.14,
     "move": 0.08, "swap": 0.06, "recount": 0.06, "recolour": 0.06,
 }  # fmt: skip
+# of a recolouring only the core knows the colours
+_WIDE_EDITS = ("add", "remove", "replace", "background", "style", "move", "swap", "recount")
+_STYLES_A_SCENE = 2
 _PREDICT = {
     "canny_pred": "draw the canny edges",
     "hed_pred": "draw the soft edges",
@@ -115,6 +118,24 @@ def all_edits(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) ->
     return records
 
 
+def wide(seed: int, catalogue: Catalogue, scenes: int = 8) -> list[Record]:
+    """Scenes of the wide catalogue, edited, and asked for their styles: what a style looks like, and what an edit
+    leaves as it was, must hold for drawings never seen. What comes anew is of the core. Only for training; nothing
+    held out occurs."""
+    rng = generator(seed, "train")
+    kin = _Family(rng=rng, catalogue=catalogue, split="train")
+    records = []
+    for index in range(scenes):
+        count = int(rng.integers(1, 3)) if index % 4 else None
+        scene = sample_scene(rng, count=count, catalogue=catalogue)
+        records += kin.styles(scene)
+        for name in _WIDE_EDITS:
+            change = edit(scene, name, rng, catalogue=catalogue)
+            if change is not None:
+                records += [kin.edited(change), *kin.styles(change.after)]
+    return records
+
+
 def _brief_scene(rng: np.random.Generator, catalogue: Catalogue) -> Scene:
     """One sticker, two, or two to four of a concept."""
     lot = rng.random()
@@ -153,6 +174,15 @@ class _Family:
         return [
             Record(task="understand", kind=q.kind, prompt=q.question, images=(picture,), answer_text=q.answer)
             for q in [q for q in asked if q is not None][:count]
+        ]
+
+    def styles(self, scene: Scene) -> list[Record]:
+        """Questions about styles, of a kind of their own."""
+        asked = [ask(scene, "style", self.rng, catalogue=self.catalogue) for _ in range(_STYLES_A_SCENE)]
+        picture = self.picture(scene)
+        return [
+            Record(task="understand", kind="wide", prompt=q.question, images=(picture,), answer_text=q.answer)
+            for q in dict.fromkeys(q for q in asked if q is not None)
         ]
 
     def edits(self, scene: Scene) -> list[Edit]:
