@@ -116,6 +116,10 @@ def main() -> None:
         "--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from"
     )
     arguments.add_argument("--whole-share", type=float, default=TrainSettings.whole_share)
+    arguments.add_argument(
+        "--noisy-share", type=float, default=ExampleSettings.noisy_share,
+        help="of the pages that read: some cells of their pictures are replaced by any codes",
+    )  # fmt: skip
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--tensorboard", action="store_true")
@@ -151,6 +155,7 @@ def main() -> None:
             inner=given.inner,
             start_from=given.start_from,
             loader=LoaderSettings(ids=given.ids),
+            examples=ExampleSettings(noisy_share=given.noisy_share),
             tensorboard=given.tensorboard,
         )
 
@@ -204,6 +209,7 @@ def run_training(
     layers: int,
     inner: int,
     loader: LoaderSettings,
+    examples: ExampleSettings,
     tensorboard: bool,
     start_from: Path | None = None,
 ) -> None:
@@ -241,15 +247,18 @@ def run_training(
         return held_out_losses(model, held_out)
 
     journal = Journal(folder, tensorboard=tensorboard)
-    train(run, settings, page_stream(folder, tools, mixture, loader), folder=folder, look=look, journal=journal)
+    pages = page_stream(folder, tools, mixture, loader, examples)
+    train(run, settings, pages, folder=folder, look=look, journal=journal)
 
 
-def page_stream(folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSettings) -> Stream:
+def page_stream(
+    folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSettings, examples: ExampleSettings
+) -> Stream:
     pool = Pool(folder / "shards")
 
     def batches(state: dict[str, Any] | None) -> Iterator[tuple[list[Example], dict[str, Any]]]:
         begin = LoaderState() if state is None else LoaderState.from_json(state)
-        for drawn, after in stream(pool, page_maker(tools), mixture, loader, begin):
+        for drawn, after in stream(pool, page_maker(tools, examples), mixture, loader, begin):
             yield [example(one) for one in drawn], after.to_json()
 
     return batches

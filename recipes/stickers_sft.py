@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from stickers_pretrain import RUNS, run_training
 
+from dimoo.data.examples import ExampleSettings
 from dimoo.data.loader import LoaderSettings
 from dimoo.data.mixture import ALL, Mixture
 from dimoo.model.checkpoint import load_config
@@ -49,6 +50,7 @@ def main() -> None:
         layers=config.n_layers,
         inner=config.d_ff,
         loader=LoaderSettings(),
+        examples=ExampleSettings(),
         tensorboard=False,
         start_from=given.source / "export",
     )

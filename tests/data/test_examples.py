@@ -51,3 +51,21 @@ def test_a_short_answer_is_learnt_in_every_length(pipe: Pipeline) -> None:
     generator = torch.Generator().manual_seed(0)
     lengths = [len(training_page(record, pipe.tools, generator, ExampleSettings()).slots) for _ in range(200)]
     assert {length: lengths.count(length) > 10 for length in set(lengths)} == dict.fromkeys((8, 16, 32, 64), True)
+
+
+def test_pages_that_read_lose_some_cells_and_others_none(pipe: Pipeline) -> None:
+    # Broken to try it: noise on every page; noise on the input of edits, whose other cells are to be copied.
+    codes = pipe.tools.image.encode(draw(sample_scene(5, count=1))).numpy().astype(np.uint16)
+    known = torch.from_numpy(codes.astype(np.int64)).flatten() + pipe.tools.vocab.image_offset
+    generator, settings = torch.Generator().manual_seed(0), ExampleSettings(noisy_share=0.5)
+
+    def changed(record: Record) -> list[int]:
+        pages = [training_page(record, pipe.tools, generator, settings) for _ in range(100)]
+        shown = [page.ids[~page.writable] for page in pages]
+        shown = [ids[ids >= pipe.tools.vocab.image_offset] for ids in shown]
+        return [int((ids != known).sum()) for ids in shown if len(ids) == len(known)]
+
+    read = changed(Record(task="understand", prompt="what style is this?", images=(codes,), answer_text="flat"))
+    assert 40 <= read.count(0) <= 75 and 8 < max(read) < 32 and len(set(read)) > 8
+    edit = Record(task="edit", kind="edit_remove", prompt="remove the fox", images=(codes,), answer_image=codes)
+    assert set(changed(edit)) == {0}

@@ -27,6 +27,8 @@ class ExampleSettings:
     drop_image_only: float = 0.05
     drop_both: float = 0.05
     answer_lengths: tuple[int, ...] = (8, 16, 32, 64)
+    noisy_share: float = 0.0  # of pages that read: cells of their pictures replaced by any codes, as many as
+    noisy_cells: float = 0.25  # a share uniform up to this: what was never seen must be read from what is known of it
     longer_answer: float = 0.5  # how often the next longer length is taken, again and again
 
 
@@ -50,7 +52,7 @@ def training_page(record: Record, tools: Tools, generator: torch.Generator, sett
             at -= share
         return branches[0]
     if record.task in ("understand", "chat"):
-        images = tuple(_codes(image) for image in record.images)
+        images = tuple(_noisy(_codes(image), tools.vocab.codes, generator, settings) for image in record.images)
         turns = understand.question_turns(tools, record.prompt, images, record.history)
         return understand.page(tools, turns, _answer(record, tools, generator, settings))
     raise ValueError(f"unknown task {record.task!r} in a training record")
@@ -73,6 +75,14 @@ def _codes(grid: np.ndarray | None) -> Tensor:
     if grid is None or grid.ndim != 2:
         raise ValueError("a training record's pictures must be code grids (R, C)")
     return torch.from_numpy(grid.astype(np.int64))
+
+
+def _noisy(codes_RC: Tensor, codebook: int, generator: torch.Generator, settings: ExampleSettings) -> Tensor:
+    """The codes with a random share of them replaced, or as they are."""
+    if not settings.noisy_share or _uniform(generator) >= settings.noisy_share:
+        return codes_RC
+    lost_RC = torch.rand(codes_RC.shape, generator=generator) < settings.noisy_cells * _uniform(generator)
+    return torch.where(lost_RC, torch.randint(codebook, codes_RC.shape, generator=generator), codes_RC)
 
 
 def _uniform(generator: torch.Generator) -> float:

@@ -212,7 +212,7 @@ WIDE: Mixture = RESTYLE | {
     ("understand", "exists"): 8.0,
     ("understand", "relation"): 11.0,
     ("understand", "style"): 16.0,
-    ("understand", "wide"): 20.0,
+    ("understand", "wide"): 14.0,
     ("edit", "edit_replace"): 26.0,
     ("edit", "edit_text_transfer"): 20.0,
 }

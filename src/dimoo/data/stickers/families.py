@@ -30,8 +30,9 @@ _EDIT_ODDS = {
     "add": 0.18, "remove": 0.12, "replace": 0.16, "background": 0.14, "style": 0.14,
     "move": 0.08, "swap": 0.06, "recount": 0.06, "recolour": 0.06,
 }  # fmt: skip
-# of a recolouring only the core knows the colours
-_WIDE_EDITS = ("add", "remove", "replace", "background", "style", "move", "swap", "recount")
+# of a recolouring only the core knows the colours; to redraw in another style would be to learn every drawing
+_WIDE_EDITS = ("add", "remove", "replace", "background", "move", "swap", "recount")
+_WIDE_EDITS_A_SCENE = 3
 _STYLES_A_SCENE = 2
 _PREDICT = {
     "canny_pred": "draw the canny edges",
@@ -129,7 +130,7 @@ def wide(seed: int, catalogue: Catalogue, scenes: int = 8) -> list[Record]:
         count = int(rng.integers(1, 3)) if index % 4 else None
         scene = sample_scene(rng, count=count, catalogue=catalogue)
         records += kin.styles(scene)
-        for name in _WIDE_EDITS:
+        for name in rng.choice(_WIDE_EDITS, size=_WIDE_EDITS_A_SCENE, replace=False).tolist():
             change = edit(scene, name, rng, catalogue=catalogue)
             if change is not None:
                 records += [kin.edited(change), *kin.styles(change.after)]
