@@ -33,9 +33,7 @@ backgrounds, and nothing else: no photographs, no faces, no text in pictures.
 
 Drawings of Fluent Emoji (flat and 3D, MIT), Noto Emoji (Apache-2.0) and Twemoji (CC-BY-4.0), rendered and combined to
 scenes from seeds; captions, instructions and answers are generated with them. Attributions: NOTICE. Never drawn in
-training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concepts, the evaluation seeds. In edits and
-in questions about styles training also met what else the four sets draw of animals, food, places, activities and
-objects, so that a style is more than these drawings; it was never asked to draw that from words.
+training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concepts, the evaluation seeds.
 
 ## Recipe
 

@@ -27,8 +27,9 @@ class ExampleSettings:
     drop_image_only: float = 0.05
     drop_both: float = 0.05
     answer_lengths: tuple[int, ...] = (8, 16, 32, 64)
-    noisy_share: float = 0.0  # of pages that read: cells of their pictures replaced by any codes, as many as
-    noisy_cells: float = 0.25  # a share uniform up to this: what was never seen must be read from what is known of it
+    # what was never seen must be read from what is known of it: cells of pictures that are read become any codes
+    noisy_share: float = 0.0  # of the pages that read
+    noisy_cells: float = 0.25  # at most so large a share of a picture, uniform
     longer_answer: float = 0.5  # how often the next longer length is taken, again and again
 
 

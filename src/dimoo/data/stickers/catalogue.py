@@ -127,7 +127,8 @@ class Catalogue:
 def _load(folder: Path) -> Catalogue:
     index = folder / "catalogue.json"
     if not index.exists():
-        raise ValueError(f"no sticker catalogue in {folder}; build one with: python -m dimoo.data.stickers.build")
+        command = "python -m dimoo.data.stickers.build [--wide]"
+        raise ValueError(f"no sticker catalogue in {folder}; build one with: {command}")
     facts = {
         name: Facts(
             chinese=entry["chinese"],
