@@ -204,11 +204,12 @@ RESTYLE: Mixture = REDRAW | {
 }
 
 # `RESTYLE` beside the wide catalogue: its edits come with the others of their kind, its styles are asked for apart.
-# More of what takes the place of something, and of how two stickers stand to each other; drawing gives up a fifth.
+# More of what takes the place of something, and of how two stickers stand to each other, and of naming them.
 WIDE: Mixture = RESTYLE | {
-    ("text_to_image", "caption"): 10.0,
-    ("text_to_image", "brief"): 22.0,
-    ("understand", "what"): 16.0,
+    ("text_to_image", "caption"): 12.0,
+    ("text_to_image", "brief"): 24.0,
+    ("understand", "what"): 20.0,
+    ("understand", "caption"): 20.0,
     ("understand", "exists"): 8.0,
     ("understand", "relation"): 11.0,
     ("understand", "style"): 16.0,

@@ -4,10 +4,12 @@ In: a seed. Out: a dozen or so `Record`s. They share their picture arrays (the s
 occurs), so that each picture is tokenised once.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from dimoo.data.records import Record
-from dimoo.data.stickers.catalogue import STYLES, Catalogue
+from dimoo.data.stickers.catalogue import CORE, STYLES, Catalogue
 from dimoo.data.stickers.edits import EDITS, Edit, edit
 from dimoo.data.stickers.maps import canny, depth, soft_edges
 from dimoo.data.stickers.pictures import draw
@@ -120,21 +122,38 @@ def all_edits(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) ->
 
 
 def wide(seed: int, catalogue: Catalogue, scenes: int = 8) -> list[Record]:
-    """Scenes of the wide catalogue, edited, and asked for their styles: what a style looks like, and what an edit
-    leaves as it was, must hold for drawings never seen. What comes anew is of the core. Only for training; nothing
-    held out occurs."""
+    """Scenes in which one concept is not of the core but of the wide catalogue, edited, and asked for their styles:
+    what a style looks like, and what an edit leaves as it was, must hold for drawings never seen. One only, so that a
+    name nobody was taught can mean but one thing; what comes anew is of the core. Only for training; nothing held out
+    occurs."""
     rng = generator(seed, "train")
     kin = _Family(rng=rng, catalogue=catalogue, split="train")
+    others = tuple(name for name in catalogue.concepts if name not in CORE)
     records = []
     for index in range(scenes):
-        count = int(rng.integers(1, 3)) if index % 4 else None
-        scene = sample_scene(rng, count=count, catalogue=catalogue)
+        scene = _stranger_scene(rng, catalogue, others, count=int(rng.integers(1, 3)) if index % 2 else None)
         records += kin.styles(scene)
         for name in rng.choice(_WIDE_EDITS, size=_WIDE_EDITS_A_SCENE, replace=False).tolist():
             change = edit(scene, name, rng, catalogue=catalogue)
             if change is not None:
                 records += [kin.edited(change), *kin.styles(change.after)]
     return records
+
+
+def _stranger_scene(
+    rng: np.random.Generator, catalogue: Catalogue, others: tuple[str, ...], count: int | None
+) -> Scene:
+    """A scene of the core in which one of `others` takes the place of one concept, of all its stickers alike."""
+    while True:
+        scene = sample_scene(rng, count=count)
+        if not scene.stickers:
+            continue
+        left = scene.stickers[rng.integers(len(scene.stickers))].concept
+        came = str(rng.choice(others))
+        stickers = tuple(replace(one, concept=came) if one.concept == left else one for one in scene.stickers)
+        scene = replace(scene, stickers=stickers)
+        if is_visible(scene, catalogue):
+            return scene
 
 
 def _brief_scene(rng: np.random.Generator, catalogue: Catalogue) -> Scene:
