@@ -75,6 +75,7 @@ MAKERS: dict[str, tuple[Callable[[int, Catalogue], list[Record]], int]] = {  # a
     "reading": (reading, 80_000_000),
     "wide": (wide, 90_000_000),
 }
+SHARD = 250  # families
 HELD_OUT_SEEDS = range(100)  # of split "eval"
 PROMPTS = (
     "a flat red apple on the left and a flat train on the right, on a white background",
@@ -105,6 +106,7 @@ def main() -> None:
     arguments.add_argument(
         "--decay-start", type=int, default=None, help="step at which a linear decay to --steps starts"
     )
+    arguments.add_argument("--seed", type=int, default=TrainSettings.seed, help="of the pages drawn and what they hide")
     arguments.add_argument("--warmup", type=int, default=TrainSettings.warmup)
     arguments.add_argument("--matrices", choices=("adamw", "muon"), default=TrainSettings.matrices)
     arguments.add_argument("--muon-scale", type=float, default=TrainSettings.muon_scale)
@@ -131,10 +133,15 @@ def main() -> None:
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
         part, parts = map(int, given.part.split("/"))
+        if not 0 <= part < parts:
+            arguments.error(f"--part {given.part}: parts count from 0, as in 0/2 and 1/2")
+        if given.first % SHARD or given.families % SHARD:
+            arguments.error(f"--first {given.first} --families {given.families}: shards are of {SHARD} families each")
         first = given.first + MAKERS[given.kind][1]
         tokenize(given.folder, range(first, first + given.families), (part, parts), kind=given.kind)
     else:
         settings = TrainSettings(
+            seed=given.seed,
             steps=given.steps,
             minutes=given.minutes,
             learning_rate=given.learning_rate,
@@ -196,7 +203,7 @@ def tokenize(folder: Path, seeds: range, part: tuple[int, int], *, kind: str = "
     make, _ = MAKERS[kind]
     drawn_from = Catalogue.load(wide_folder()) if kind == "wide" else catalogue
     pretokenize(
-        lambda seed: make(seed, drawn_from), seeds, tokenizer, folder / "shards", shard=250, batch=16, part=part
+        lambda seed: make(seed, drawn_from), seeds, tokenizer, folder / "shards", shard=SHARD, batch=16, part=part
     )
 
 
@@ -247,17 +254,17 @@ def run_training(
         return held_out_losses(model, held_out)
 
     journal = Journal(folder, tensorboard=tensorboard)
-    pages = page_stream(folder, tools, mixture, loader, examples)
+    pages = page_stream(folder, tools, mixture, loader, examples, seed=settings.seed)
     train(run, settings, pages, folder=folder, look=look, journal=journal)
 
 
 def page_stream(
-    folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSettings, examples: ExampleSettings
+    folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSettings, examples: ExampleSettings, *, seed: int = 0
 ) -> Stream:
     pool = Pool(folder / "shards")
 
     def batches(state: dict[str, Any] | None) -> Iterator[tuple[list[Example], dict[str, Any]]]:
-        begin = LoaderState() if state is None else LoaderState.from_json(state)
+        begin = LoaderState(seed=seed) if state is None else LoaderState.from_json(state)
         for drawn, after in stream(pool, page_maker(tools, examples), mixture, loader, begin):
             yield [example(one) for one in drawn], after.to_json()
 
@@ -279,6 +286,8 @@ def held_out_pages(folder: Path, tools: Tools) -> list[list[Example]]:
     have locked together."""
     pool = Pool(folder / "held-out")
     places = dict(pool.by_kind(pool.names()))
+    if not places:
+        raise ValueError(f"no held-out families in {pool.folder}: run `tokenize --part 0/...` before `train`")
     settings = LoaderSettings(buffer=12)
     batches = draw_buffer(pool, places, page_maker(tools), dict.fromkeys(places, 1.0), settings, seed=1, buffer=0)
     examples = [[example(one) for one in batch] for batch in batches]

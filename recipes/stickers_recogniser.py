@@ -23,7 +23,6 @@ from dimoo.data.stickers import CORE, STYLES, Catalogue, draw
 from dimoo.data.stickers.scenes import every_drawing
 from dimoo.eval.recogniser import Recogniser, background
 from dimoo.train.recogniser import (
-    Examples,
     RecogniserTraining,
     draw_scenes,
     make_pool,
@@ -43,11 +42,12 @@ def main() -> None:
     arguments.add_argument("--learning-rate", type=float, default=RecogniserTraining.learning_rate)
     arguments.add_argument("--pool", type=int, default=5000, help="scenes to train on")
     arguments.add_argument("--each", type=int, default=5, help="times that every drawing stands alone in it, by size")
-    arguments.add_argument("--pool-file", type=Path, default=None, help="keep the pool of pictures there (.npz)")
     arguments.add_argument("--seed", type=int, default=RecogniserTraining.seed)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--scenes", type=int, default=1000, help="scenes to measure on, of each split")
     given = arguments.parse_args()
+    if given.begin == given.out:
+        arguments.error(f"--out {given.out} would replace what --begin starts from")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
     render = functools.partial(draw, catalogue=Catalogue.load())
@@ -58,13 +58,8 @@ def main() -> None:
             steps=given.steps, batch=given.batch, learning_rate=given.learning_rate, seed=given.seed
         )
         names = {"concepts": tuple(CORE), "styles": STYLES}
-        if given.pool_file and given.pool_file.exists():
-            pool = Examples(**np.load(given.pool_file))
-        else:
-            pool = make_pool(given.pool, render, trip, each=given.each, **names)
-            logging.info("%d pictures to train on", len(pool.labels))
-            if given.pool_file:
-                np.savez(given.pool_file, pictures=pool.pictures, labels=pool.labels)
+        pool = make_pool(given.pool, render, trip, each=given.each, **names)
+        logging.info("%d pictures to train on", len(pool.labels))
         train_recogniser(run, pool, **names, begin=begin).save(given.out)
     judge = Recogniser.load(given.out)
     measured = {split: draw_scenes(10_000_000, given.scenes, split=split) for split in ("train", "eval")}

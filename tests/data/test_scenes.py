@@ -104,6 +104,7 @@ def test_free_places_keep_clear():
         (lambda: Sticker(concept="fox", style="oil"), "unknown style 'oil'"),
         (lambda: Sticker(concept="fox", style="flat", dx=3), "jitter"),
         (lambda: sample_scene(0, "test"), "unknown split 'test'"),
+        (lambda: sample_scene(0, count=6), "0 to 4 stickers, not 6"),
     ],
 )
 def test_says_what_is_wrong(make, message):

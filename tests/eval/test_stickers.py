@@ -18,6 +18,7 @@ from dimoo.data.stickers.pictures import draw
 from dimoo.data.stickers.prompts import evaluation_edits, evaluation_questions
 from dimoo.data.stickers.scenes import Background, Scene, Sticker
 from dimoo.eval import stickers
+from dimoo.eval.kept import depends_on
 from dimoo.eval.recogniser import Recogniser
 from dimoo.eval.scores import mean, mean_of, share
 from dimoo.eval.sticker_trials import (
@@ -30,6 +31,8 @@ from dimoo.eval.sticker_trials import (
     see_edit,
     talk_trials,
 )
+from dimoo.model.quantise import Quantisation
+from dimoo.pipeline import load
 
 
 class Oracle:
@@ -128,7 +131,8 @@ class Painter:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.tools = SimpleNamespace(defaults=SimpleNamespace(name="made up"))
+        defaults = SimpleNamespace(name="made up", height=128, width=128, edit_area=128)
+        self.tools = SimpleNamespace(defaults=defaults, image=SimpleNamespace(tile=None))
         self.model = torch.nn.Linear(2, 2)
         self.folder = Path("nowhere")
 
@@ -181,6 +185,16 @@ def test_trials_of_other_weights_are_not_mixed_in(tmp_path: Path, oracle: Oracle
     (other.folder / "vqvae" / "model.safetensors").write_bytes(b"another decoder")
     stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
     assert other.asked > 0
+    other.asked = 0
+    other.tools.image.tile = 64  # the same decoder, in parts
+    stickers.run(other, tmp_path, settings)  # type: ignore[arg-type]
+    assert other.asked > 0
+
+
+def test_weights_in_eight_bits_are_others() -> None:
+    pytest.importorskip("torchao")
+    kinds: tuple[Quantisation | None, ...] = (None, "int8", "int8_dynamic")
+    assert len({depends_on(load(quantise=kind)) for kind in kinds}) == 3
 
 
 def test_a_batch_of_none_is_refused() -> None:
@@ -230,3 +244,22 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_unknown_suites_are_named() -> None:
     with pytest.raises(ValueError, match="sing"):
         stickers.Settings(suites=("sing",))
+
+
+def test_a_suite_twice_is_refused() -> None:
+    # Each trial would count twice, and the interval be too narrow.
+    with pytest.raises(ValueError, match="once"):
+        stickers.Settings(suites=("qa", "t2i", "qa"))
+
+
+@pytest.mark.parametrize(("suite", "changes"), [("t2i", {"height": 1024}), ("edit", {"edit_area": 512})])
+def test_pictures_of_another_size_are_refused_before_they_are_drawn(
+    tmp_path: Path, oracle: Oracle, suite: str, changes: dict[str, int]
+) -> None:
+    painter = Painter()
+    vars(painter.tools.defaults).update(changes)
+    with pytest.raises(ValueError, match=str(max(changes.values()))):
+        stickers.run(painter, tmp_path, stickers.Settings(suites=("qa", suite), n=2))  # type: ignore[arg-type]
+    assert painter.asked == 0
+    stickers.run(painter, tmp_path, stickers.Settings(suites=("qa",), n=2))  # type: ignore[arg-type]
+    assert painter.asked > 0

@@ -21,7 +21,7 @@ from dimoo.train.config import TrainSettings, learning_rate_at
 from dimoo.train.forward import hidden_states
 from dimoo.train.metrics import Journal, Meter, ratio_bucket
 from dimoo.train.optim import Average, make_optimizers, new_model
-from dimoo.train.trainer import Batch, Example, hidden_loss, hide, train
+from dimoo.train.trainer import Batch, Example, Look, hidden_loss, hide, train
 from dimoo.vocab import Vocab
 
 torch.set_num_threads(1)  # for matrices this small, threads only wait for each other
@@ -86,6 +86,33 @@ def test_a_run_of_another_size_is_refused(tmp_path: Path) -> None:
     save(start(CONFIG, TrainSettings()), tmp_path)
     with pytest.raises(ValueError, match="d_model"):
         resume(tmp_path, dataclasses.replace(CONFIG, d_model=64), TrainSettings())
+
+
+def test_a_run_of_other_optimizers_is_refused(tmp_path: Path) -> None:
+    save(start(CONFIG, TrainSettings(matrices="muon")), tmp_path)
+    with pytest.raises(ValueError, match="'muon'"):
+        resume(tmp_path, CONFIG, TrainSettings(matrices="adamw"))
+
+
+def test_a_run_killed_in_its_last_look_looks_when_asked_again(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def once(folder: Path, look: Look) -> None:
+        settings = TrainSettings(steps=2, dtype="float32", fuse=False)
+        run = resume(folder, CONFIG, settings)
+        train(run, settings, stream, folder=folder, look=look, journal=Journal(folder))
+
+    def killed(model: Transformer, step: int) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    def whole(model: Transformer, step: int) -> dict[str, float]:
+        seen.append(step)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        once(tmp_path, killed)
+    once(tmp_path, whole)
+    assert seen == [2]
 
 
 def test_a_tiny_model_learns_four_pages_by_heart(tmp_path: Path) -> None:

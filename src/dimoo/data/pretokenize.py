@@ -1,8 +1,8 @@
 """Records with pictures become records with codes, kept in shards.
 
 In: a maker of record families (seed -> records that share pictures) and the picture tokenizer. Out: `*.npz` shards of
-codes (uint16) and records (JSON lines), each named by its seeds and written whole or not at all: run it again to go
-on, or in several processes that share the seeds by `part`.
+codes (uint16) and records (JSON lines), each named by its first seed and written whole or not at all: run it again to
+go on, or in several processes that share the seeds by `part`.
 """
 
 from __future__ import annotations

@@ -12,16 +12,18 @@ from typing import Any
 
 from dimoo.eval import recogniser
 from dimoo.metadata import fingerprint
+from dimoo.model.quantise import quantisation_of
 from dimoo.pipeline import Pipeline
 
 
 def depends_on(pipe: Pipeline) -> str:
-    """SHA-256 of what any trial's score depends on besides the trial: weights as they run here, the VQ model, the
-    checkpoint's defaults (guidance comes from them), and the judge."""
-    digest = hashlib.sha256(f"{fingerprint(pipe.folder)} {pipe.tools.defaults!r}".encode())
+    """SHA-256 of what any trial's score depends on besides the trial: weights as they run here, the VQ model and its
+    tiles, the checkpoint's defaults (guidance comes from them), and the judge."""
+    digest = hashlib.sha256(f"{fingerprint(pipe.folder)} {pipe.tools.defaults!r} {pipe.tools.image.tile}".encode())
     for name, parameter in pipe.model.named_parameters():
-        value = parameter.detach().cpu().double()
-        runs = (name, parameter.dtype, parameter.device.type, float(value.sum()), float(value.abs().max()))
+        kind = quantisation_of(parameter)
+        value = (parameter.detach() if kind is None else parameter.dequantize()).cpu().double()
+        runs = (name, parameter.dtype, kind, parameter.device.type, float(value.sum()), float(value.abs().max()))
         digest.update(repr(runs).encode())
     digest.update(recogniser.SHIPPED.read_bytes())
     return digest.hexdigest()

@@ -28,7 +28,7 @@ from dimoo.data.stickers.catalogue import CORE, STYLES
 from dimoo.data.stickers.expectation import expect
 from dimoo.data.stickers.pictures import draw
 from dimoo.data.stickers.prompts import CATEGORIES, evaluation_scenes
-from dimoo.data.stickers.scenes import every_drawing
+from dimoo.data.stickers.scenes import CANVAS, every_drawing
 from dimoo.data.stickers.stream import picture as any_picture
 from dimoo.eval import gallery
 from dimoo.eval.kept import depends_on, read_lines
@@ -47,6 +47,7 @@ from dimoo.eval.sticker_trials import (
     talk_trials,
 )
 from dimoo.pipeline import Pipeline
+from dimoo.tasks.base import Defaults
 from dimoo.tasks.understand import Understand
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class Settings:
     def __post_init__(self) -> None:
         if unknown := set(self.suites) - set(SUITES):
             raise ValueError(f"unknown suites {sorted(unknown)}; known are {', '.join(SUITES)}")
+        if len(set(self.suites)) < len(self.suites):
+            raise ValueError(f"each suite once, got {', '.join(self.suites)}")
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n}")
         if self.batch < 1:
@@ -89,6 +92,7 @@ def run(
     pipe: Pipeline, folder: Path, settings: Settings, *, progress: Callable[[int, int, float], None] | None = None
 ) -> dict[str, Any]:
     """The report. `progress` is told finished trials, all trials, and the seconds that are left."""
+    _check_sizes(pipe.tools.defaults, settings)
     judge = Recogniser.load()
     folder.mkdir(parents=True, exist_ok=True)
     trials = [trial for suite in settings.suites for trial in _trials(judge, suite, settings)]
@@ -115,6 +119,17 @@ def run(
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     gallery.write(folder, list(outcomes.values()), report, limit=GALLERY)
     return report
+
+
+def _check_sizes(defaults: Defaults, settings: Settings) -> None:
+    """Before an hour is spent on pictures that the judge cannot see."""
+    sides = {"t2i": (defaults.height, defaults.width), "edit": (defaults.edit_area, defaults.edit_area)}
+    for suite in settings.suites:
+        height, width = sides.get(suite, (CANVAS, CANVAS))
+        if (height, width) != (CANVAS, CANVAS):
+            raise ValueError(
+                f"suite {suite}: the judge sees {CANVAS} x {CANVAS} pixels, this checkpoint draws {height} x {width}"
+            )
 
 
 def _trials(judge: Recogniser, suite: str, settings: Settings) -> Iterator[Trial]:

@@ -12,7 +12,7 @@ import logging
 import warnings
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 Quantisation = Literal["int8", "int8_dynamic"]
 
@@ -42,4 +42,12 @@ def quantise_linear(linear: nn.Linear, kind: Quantisation) -> None:
 
 def is_quantised(linear: nn.Linear) -> bool:
     """Whether the weight is torchao's, whose rows can't be taken apart."""
-    return type(linear.weight.data).__module__.startswith("torchao")
+    return quantisation_of(linear.weight) is not None
+
+
+def quantisation_of(weight: Tensor) -> Quantisation | None:
+    """How a weight was quantised; None if it was not."""
+    stored: Any = weight.data
+    if not type(stored).__module__.startswith("torchao"):
+        return None
+    return "int8" if stored.act_quant_kwargs is None else "int8_dynamic"

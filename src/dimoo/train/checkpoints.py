@@ -66,7 +66,8 @@ def save(run: Run, folder: Path) -> None:
 
 
 def resume(folder: Path, config: ModelConfig, settings: TrainSettings) -> Run:
-    """The run saved in `folder`, or a fresh one where there is none. ValueError if it is of another size."""
+    """The run saved in `folder`, or a fresh one where there is none. ValueError if it is of another size, or of
+    another number of optimizers."""
     run = start(config, settings)
     file = folder / STATE
     if not file.exists():
@@ -74,6 +75,9 @@ def resume(folder: Path, config: ModelConfig, settings: TrainSettings) -> Run:
     saved = torch.load(file, weights_only=True)
     if saved["config"] != config.to_json():
         raise ValueError(f"{file} holds a model of {saved['config']}, asked for was {config.to_json()}")
+    if len(saved["optimizers"]) != len(run.optimizers):
+        made_by = "muon" if len(saved["optimizers"]) == 2 else "adamw"
+        raise ValueError(f"{file} was trained with matrices {made_by!r}, asked for was {settings.matrices!r}")
     run.model.load_state_dict(saved["model"])
     run.average.model.load_state_dict(saved["average"])
     for optimizer, values in zip(run.optimizers, saved["optimizers"], strict=True):

@@ -63,11 +63,10 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
     team, meter = Team.join(), Meter()
     parameters = list(run.model.parameters())
     begun = logged = saved = looked = time.monotonic()
+    if run.step >= settings.steps and team.leads:  # it may have been killed in its last look, after the state was saved
+        journal.write(run.step, look(run.average.model, run.step))
     while run.step < settings.steps:
-        for optimizer, scale in zip(run.optimizers, (1.0, settings.muon_scale), strict=False):
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(run.step, settings) * scale
+        _make_ready(run, settings)
         for part in range(settings.accumulate):
             examples, after = next(batches)
             seed = (settings.seed * 1_000_003 + run.step) * 64 + part
@@ -105,6 +104,14 @@ def train(run: Run, settings: TrainSettings, stream: Stream, *, folder: Path, lo
         if last:
             break
     return run
+
+
+def _make_ready(run: Run, settings: TrainSettings) -> None:
+    """No gradients, and the learning rates of this step."""
+    for optimizer, scale in zip(run.optimizers, (1.0, settings.muon_scale), strict=False):
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(run.step, settings) * scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -159,13 +159,15 @@ def sample_scene(
     """A scene drawn by lot, with every sticker visible.
 
     In split "train" nothing held out occurs; in "eval" half of the scenes with stickers hold something held out
-    (`is_held_out` tells which). `count` fixes the number of stickers. `layered` puts a
+    (`is_held_out` tells which). `count`, 0 to 4, fixes the number of stickers. `layered` puts a
     large sticker behind one or two small ones that overlap it.
     """
+    if count is not None and count not in range(len(_COUNT_ODDS)):
+        raise ValueError(f"a scene has 0 to {len(_COUNT_ODDS) - 1} stickers, not {count}")
     rng = generator(seed, split)
     catalogue = catalogue or Catalogue.load()
     names = tuple(catalogue.concepts)
-    number = int(rng.choice(5, p=_COUNT_ODDS)) if count is None else count
+    number = int(rng.choice(len(_COUNT_ODDS), p=_COUNT_ODDS)) if count is None else count
     want_held_out = split == "eval" and rng.random() < 0.5 and number > 0
     while True:
         stickers = _layers(rng, names) if layered else _stickers(rng, number, names)
