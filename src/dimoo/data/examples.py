@@ -20,7 +20,7 @@ from dimoo.tasks.base import Tools
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleSettings:
-    """Dropout of conditions, and the lengths that answers are padded to (the shortest that fits, usually)."""
+    """Dropout of conditions, and the lengths that answers are padded to (the shortest that fits, or a longer one)."""
 
     drop_text: float = 0.1  # pages with words and no input picture
     drop_text_only: float = 0.05  # edits: words dropped, pictures kept

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 Mixture = dict[tuple[str, str], float]
 
-# Words and drawings must lock together first: half of it draws from words, a quarter reads, a quarter edits.
+# Words and drawings must lock together first: half of it draws from words, a third reads, a sixth edits.
 START: Mixture = {
     ("text_to_image", "caption"): 35.0,
     ("text_to_image", "drill"): 25.0,
