@@ -116,7 +116,8 @@ def test_scores_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             return mean([1.0])
 
     class Pipe:
-        model, tools, folder = MODEL, SimpleNamespace(defaults=Defaults()), tmp_path / "none"
+        model, folder = MODEL, tmp_path / "none"
+        tools = SimpleNamespace(defaults=Defaults(), image=SimpleNamespace(tile=None))
 
         def fill(self, prepared: list) -> list:
             runs.append(len(prepared))
@@ -144,7 +145,7 @@ def test_scores_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     runs.clear()
     again()
     assert not runs
-    Pipe.tools = SimpleNamespace(defaults=Defaults(cfg_scale=2.0))
+    Pipe.tools = SimpleNamespace(defaults=Defaults(cfg_scale=2.0), image=SimpleNamespace(tile=None))
     again()
     Pipe.model = Pipe.model.to(torch.bfloat16)  # the same numbers
     again()
