@@ -18,8 +18,9 @@ State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/exp
 `words` (most ids draw from words) until t2i is learnt, `brief` (captions that leave most open), then `all`, whose edits
 are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
 `tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, `restyle`,
-with still more, and questions about styles, and `wide`, which adds drawings beyond the core (`python -m
-dimoo.data.stickers.build --wide`, then `tokenize --kind wide`).
+with still more, and questions about styles, `wide`, which adds drawings beyond the core (`python -m
+dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), and `change`, more of what an edit changes (with
+`--whole-edits 0.7 --given-share 0.5`).
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -118,6 +119,11 @@ def main() -> None:
         "--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from"
     )
     arguments.add_argument("--whole-share", type=float, default=TrainSettings.whole_share)
+    arguments.add_argument("--whole-edits", type=float, default=None, help="--whole-share of edits, if not the same")
+    arguments.add_argument(
+        "--given-share", type=float, default=ExampleSettings.given_share,
+        help="of the edits: only cells that change are hidden, the others given",
+    )  # fmt: skip
     arguments.add_argument(
         "--noisy-share", type=float, default=ExampleSettings.noisy_share,
         help="of the pages that read: some cells of their pictures are replaced by any codes",
@@ -162,7 +168,8 @@ def main() -> None:
             inner=given.inner,
             start_from=given.start_from,
             loader=LoaderSettings(ids=given.ids),
-            examples=ExampleSettings(noisy_share=given.noisy_share),
+            examples=ExampleSettings(noisy_share=given.noisy_share, given_share=given.given_share),
+            whole_edits=given.whole_edits,
             tensorboard=given.tensorboard,
         )
 
@@ -219,8 +226,10 @@ def run_training(
     examples: ExampleSettings,
     tensorboard: bool,
     start_from: Path | None = None,
+    whole_edits: float | None = None,
 ) -> None:
-    """Train in FOLDER, going on where it stopped; `start_from` gives the first weights of a new run."""
+    """Train in FOLDER, going on where it stopped; `start_from` gives the first weights of a new run, `whole_edits`
+    the share of edits that are hidden whole, where it is not the settings'."""
     base = folder / "base"
     tools = Tools(
         vocab=Vocab.load(base), text=TextTokenizer.load(base), image=ImageTokenizer.load(base), defaults=DEFAULTS
@@ -254,19 +263,26 @@ def run_training(
         return held_out_losses(model, held_out)
 
     journal = Journal(folder, tensorboard=tensorboard)
-    pages = page_stream(folder, tools, mixture, loader, examples, seed=settings.seed)
+    pages = page_stream(folder, tools, mixture, loader, examples, seed=settings.seed, whole_edits=whole_edits)
     train(run, settings, pages, folder=folder, look=look, journal=journal)
 
 
 def page_stream(
-    folder: Path, tools: Tools, mixture: Mixture, loader: LoaderSettings, examples: ExampleSettings, *, seed: int = 0
+    folder: Path,
+    tools: Tools,
+    mixture: Mixture,
+    loader: LoaderSettings,
+    examples: ExampleSettings,
+    *,
+    seed: int = 0,
+    whole_edits: float | None = None,
 ) -> Stream:
     pool = Pool(folder / "shards")
 
     def batches(state: dict[str, Any] | None) -> Iterator[tuple[list[Example], dict[str, Any]]]:
         begin = LoaderState(seed=seed) if state is None else LoaderState.from_json(state)
         for drawn, after in stream(pool, page_maker(tools, examples), mixture, loader, begin):
-            yield [example(one) for one in drawn], after.to_json()
+            yield [example(one, whole_edits) for one in drawn], after.to_json()
 
     return batches
 
@@ -298,8 +314,10 @@ def held_out_pages(folder: Path, tools: Tools) -> list[list[Example]]:
     return examples
 
 
-def example(drawn: Drawn) -> Example:
-    return Example(page=drawn.page, task=drawn.kind if drawn.task == "edit" else drawn.task)
+def example(drawn: Drawn, whole_edits: float | None = None) -> Example:
+    if drawn.task == "edit":
+        return Example(page=drawn.page, task=drawn.kind, whole_share=whole_edits)
+    return Example(page=drawn.page, task=drawn.task)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,23 @@ def test_pages_that_read_lose_some_cells_and_others_none(pipe: Pipeline) -> None
     assert 40 <= read.count(0) <= 75 and 8 < max(read) < 32 and len(set(read)) > 8
     edit = Record(task="edit", kind="edit_remove", prompt="remove the fox", images=(codes,), answer_image=codes)
     assert set(changed(edit)) == {0}
+
+
+def test_of_an_edit_the_cells_that_stay_are_given_in_a_share_of_the_pages(pipe: Pipeline) -> None:
+    # Broken to try it: the cells that change given and the others hidden.
+    scene = sample_scene(5, count=3)
+    pictures = (draw(scene), draw(replace(scene, stickers=scene.stickers[1:])))
+    before, after = (pipe.tools.image.encode(picture).numpy().astype(np.uint16) for picture in pictures)
+    generator, settings = torch.Generator().manual_seed(0), ExampleSettings(given_share=0.5)
+    record = Record(task="edit", kind="edit_remove", prompt="remove it", images=(before,), answer_image=after)
+    pages = [training_page(record, pipe.tools, generator, settings) for _ in range(100)]
+    written = [page.ids[page.writable] - pipe.tools.vocab.image_offset for page in pages]
+    wanted = torch.from_numpy(after.astype(np.int64)).flatten()
+    given = [codes for codes in written if len(codes) < len(wanted)]
+    assert 30 <= len(given) <= 70
+    changed = torch.from_numpy(before != after).flatten()
+    assert 0 < int(changed.sum()) < len(wanted)
+    assert all(torch.equal(codes, wanted[changed]) for codes in given)
+    assert all(torch.equal(codes, wanted) for codes in written if len(codes) == len(wanted))
+    same = replace(record, answer_image=before)  # nothing changes: then nothing would be left to fill
+    assert {len(training_page(same, pipe.tools, generator, settings).slots) for _ in range(20)} == {len(wanted)}

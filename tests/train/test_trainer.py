@@ -159,6 +159,16 @@ def test_hide_hides_writable_positions_only_and_keeps_what_stood_there() -> None
     assert sum(hidden.rows.counts) == len(hidden.targets_M)
 
 
+def test_a_page_can_have_its_own_share_of_being_hidden_whole() -> None:
+    # Broken to try it: the settings' share for every page.
+    pages = examples(2, 2)  # the shorter first, as `hide` has them
+    batch = [dataclasses.replace(pages[0], whole_share=1.0), pages[1]]
+    settings = TrainSettings(whole_share=0.0)
+    hidden = [hide(batch, torch.Generator().manual_seed(seed), settings=settings) for seed in range(30)]
+    whole = [[one.rows.counts[at] == len(pages[at].page.slots) for one in hidden] for at in (0, 1)]
+    assert all(whole[0]) and not any(whole[1])
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
 def test_the_training_pass_is_the_models_pass(dtype: torch.dtype, tolerance: float) -> None:
     model = new_model(CONFIG, torch.Generator().manual_seed(1))

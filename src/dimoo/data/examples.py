@@ -6,7 +6,7 @@ Conditions are dropped here: text alone, picture alone, or both, because two-sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class ExampleSettings:
     noisy_share: float = 0.0  # of the pages that read
     noisy_cells: float = 0.25  # at most so large a share of a picture, uniform
     longer_answer: float = 0.5  # how often the next longer length is taken, again and again
+    # a sampler finds what an edit leaves long before what it changes: so often the cells that stay are given
+    given_share: float = 0.0
 
 
 def training_page(record: Record, tools: Tools, generator: torch.Generator, settings: ExampleSettings) -> Page:
@@ -44,14 +46,12 @@ def training_page(record: Record, tools: Tools, generator: torch.Generator, sett
         return empty if _uniform(generator) < settings.drop_text else page
     if record.task == "edit":
         images = tuple(_codes(image) for image in record.images)
-        branches = edit.pages(tools, edit.edit_type(record.kind), record.prompt, images, _codes(record.answer_image))
-        drops = (0.0, settings.drop_text_only, settings.drop_image_only, settings.drop_both)
-        at = _uniform(generator)
-        for branch, share in zip(branches[1:], drops[1:], strict=True):
-            if at < share:
-                return branch
-            at -= share
-        return branches[0]
+        answer = _codes(record.answer_image)
+        branches = edit.pages(tools, edit.edit_type(record.kind), record.prompt, images, answer)
+        page = branches[_branch(generator, settings)]
+        if settings.given_share and _uniform(generator) < settings.given_share:
+            return _with_the_rest_given(page, images[0], answer)
+        return page
     if record.task in ("understand", "chat"):
         images = tuple(_noisy(_codes(image), tools.vocab.codes, generator, settings) for image in record.images)
         turns = understand.question_turns(tools, record.prompt, images, record.history)
@@ -70,6 +70,25 @@ def _answer(record: Record, tools: Tools, generator: torch.Generator, settings: 
     while len(fitting) > 1 and _uniform(generator) < settings.longer_answer:
         fitting = fitting[1:]
     return ids + [tools.vocab.answer_pad] * (fitting[0] - len(ids))
+
+
+def _branch(generator: torch.Generator, settings: ExampleSettings) -> int:
+    """Which of an edit's pages: whole, without words, without pictures, or without both."""
+    at = _uniform(generator)
+    for index, share in enumerate((settings.drop_text_only, settings.drop_image_only, settings.drop_both), start=1):
+        if at < share:
+            return index
+        at -= share
+    return 0
+
+
+def _with_the_rest_given(page: Page, before_RC: Tensor, after_RC: Tensor) -> Page:
+    """The page with only the changed cells of its picture to fill; as it is where all change or none."""
+    if before_RC.shape != after_RC.shape or bool((before_RC == after_RC).all()):
+        return page
+    writable = page.writable.clone()
+    writable[page.slots[(before_RC == after_RC).flatten()]] = False
+    return replace(page, writable=writable)
 
 
 def _codes(grid: np.ndarray | None) -> Tensor:

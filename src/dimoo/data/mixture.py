@@ -218,6 +218,22 @@ WIDE: Mixture = RESTYLE | {
     ("edit", "edit_text_transfer"): 20.0,
 }
 
+# `WIDE` with more of the edits that draw something in a style they must find, and drawing kept up.
+CHANGE: Mixture = WIDE | {
+    ("text_to_image", "caption"): 14.0,
+    ("text_to_image", "brief"): 34.0,
+    ("understand", "what"): 14.0,
+    ("understand", "caption"): 16.0,
+    ("understand", "exists"): 6.0,
+    ("understand", "relation"): 8.0,
+    ("understand", "wide"): 10.0,
+    ("edit", "edit_add"): 14.0,
+    ("edit", "edit_replace"): 40.0,
+    ("edit", "edit_background"): 12.0,
+    ("edit", "edit_text_transfer"): 26.0,
+    ("edit", "image_ref_transfer"): 2.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -230,4 +246,5 @@ MIXTURES: dict[str, Mixture] = {
     "redraw": REDRAW,
     "restyle": RESTYLE,
     "wide": WIDE,
+    "change": CHANGE,
 }

@@ -42,10 +42,12 @@ DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A fully known page, and the task that its loss is reported under."""
+    """A fully known page, the task that its loss is reported under, and how often it is hidden whole, where that is
+    not the settings' `whole_share`."""
 
     page: Page
     task: str
+    whole_share: float | None = None
 
 
 Batch = tuple[Sequence[Example], dict[str, Any]]  # examples, and the state of the stream after them
@@ -144,7 +146,12 @@ def hide(
     team, settings = team or Team(), settings or TrainSettings()
     examples = sorted(examples, key=lambda example: len(example.page))
     corrupted = [
-        corrupt(example.page, generator, schedule=settings.ratio, whole_share=settings.whole_share)
+        corrupt(
+            example.page,
+            generator,
+            schedule=settings.ratio,
+            whole_share=settings.whole_share if example.whole_share is None else example.whole_share,
+        )
         for example in examples
     ]
     vocab = examples[0].page.vocab
