@@ -99,7 +99,7 @@ def main() -> None:
         help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; "
         "scenes described and asked about; every edit by words of a scene; or edits and styles of the wide catalogue",
     )  # fmt: skip
-    arguments.add_argument("--part", default="0/1", help="k/n: every n-th shard from the k-th")
+    arguments.add_argument("--part", type=part_of, default=(0, 1), help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")
     arguments.add_argument("--minutes", type=float, default=None)
     arguments.add_argument("--steps", type=int, default=TrainSettings.steps)
@@ -138,13 +138,10 @@ def main() -> None:
     if given.command == "prepare":
         prepare(given.folder, given.vq)
     elif given.command == "tokenize":
-        part, parts = map(int, given.part.split("/"))
-        if not 0 <= part < parts:
-            arguments.error(f"--part {given.part}: parts count from 0, as in 0/2 and 1/2")
         if given.first % SHARD or given.families % SHARD:
             arguments.error(f"--first {given.first} --families {given.families}: shards are of {SHARD} families each")
         first = given.first + MAKERS[given.kind][1]
-        tokenize(given.folder, range(first, first + given.families), (part, parts), kind=given.kind)
+        tokenize(given.folder, range(first, first + given.families), given.part, kind=given.kind)
     else:
         settings = TrainSettings(
             seed=given.seed,
@@ -172,6 +169,14 @@ def main() -> None:
             whole_edits=given.whole_edits,
             tensorboard=given.tensorboard,
         )
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """`k/n`: the part and how many there are."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part; parts count from 0, as in 0/2 and 1/2")
+    return int(part), int(parts)
 
 
 def prepare(folder: Path, vq: Path) -> None:
