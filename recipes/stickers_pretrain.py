@@ -19,8 +19,8 @@ State, metrics and sample grids go to FOLDER, the averaged weights to FOLDER/exp
 are two to three times as long, `read-and-edit`, with more of what those were slowest to teach, then `edits` (with
 `tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, `restyle`,
 with still more, and questions about styles, `wide`, which adds drawings beyond the core (`python -m
-dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), and `change`, more of what an edit changes (with
-`--whole-edits 0.7 --given-share 0.5`).
+dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), `change`, more of what an edit changes (with
+`--whole-edits 0.7 --given-share 0.5`), and `replace`, mostly replacements (0.8 and 0.7).
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
