@@ -234,8 +234,8 @@ CHANGE: Mixture = WIDE | {
     ("edit", "image_ref_transfer"): 2.0,
 }
 
-# Mostly what takes the place of something, the slowest of all: of a mixture it learns as much in an hour as in five
-# minutes alone.
+# Mostly what takes the place of something, the slowest of all: five minutes of it alone taught as much of it as half an
+# hour of `CHANGE`.
 REPLACE: Mixture = CHANGE | {
     ("edit", "edit_add"): 24.0,
     ("edit", "edit_replace"): 150.0,
