@@ -20,7 +20,8 @@ are two to three times as long, `read-and-edit`, with more of what those were sl
 `tokenize --kind edits`), `read` (with `--kind reading`), `round` to draw again, `redraw`, with more edits, `restyle`,
 with still more, and questions about styles, `wide`, which adds drawings beyond the core (`python -m
 dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), `change`, more of what an edit changes (with
-`--whole-edits 0.7 --given-share 0.5`), and `replace`, mostly replacements (0.8 and 0.7).
+`--whole-edits 0.7 --given-share 0.5`), `replace`, mostly replacements (0.8 and 0.7), and `spell` (with `--kind
+spelled`), whose edits are told the style that was read first.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
 Score to expect: see the model card and `stickers_history.jsonl`.
@@ -41,7 +42,7 @@ from dimoo.data.pretokenize import pretokenize
 from dimoo.data.records import Record
 from dimoo.data.stickers import Catalogue
 from dimoo.data.stickers.build import wide_folder
-from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, wide
+from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, spelled, wide
 from dimoo.model.checkpoint import load_model
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
@@ -75,6 +76,7 @@ MAKERS: dict[str, tuple[Callable[[int, Catalogue], list[Record]], int]] = {  # a
     "edits": (all_edits, 70_000_000),
     "reading": (reading, 80_000_000),
     "wide": (wide, 90_000_000),
+    "spelled": (spelled, 100_000_000),
 }
 SHARD = 250  # families
 HELD_OUT_SEEDS = range(100)  # of split "eval"
@@ -97,7 +99,8 @@ def main() -> None:
     arguments.add_argument(
         "--kind", choices=tuple(MAKERS), default="family",
         help="tokenize: families of every task; drills, scenes of one or two with everything said; brief captions; "
-        "scenes described and asked about; every edit by words of a scene; or edits and styles of the wide catalogue",
+        "scenes described and asked about; every edit by words of a scene; edits and styles of the wide catalogue; or "
+        "edits with what they leave unsaid",
     )  # fmt: skip
     arguments.add_argument("--part", type=part_of, default=(0, 1), help="k/n: every n-th shard from the k-th")
     arguments.add_argument("--mixture", choices=sorted(MIXTURES), default="words")
@@ -118,14 +121,14 @@ def main() -> None:
     arguments.add_argument(
         "--start-from", type=Path, default=None, help="a smaller checkpoint that a new run grows from"
     )
-    arguments.add_argument("--whole-share", type=float, default=TrainSettings.whole_share)
-    arguments.add_argument("--whole-edits", type=float, default=None, help="--whole-share of edits, if not the same")
+    arguments.add_argument("--whole-share", type=share_of, default=TrainSettings.whole_share)
+    arguments.add_argument("--whole-edits", type=share_of, default=None, help="--whole-share of edits, if not the same")
     arguments.add_argument(
-        "--given-share", type=float, default=ExampleSettings.given_share,
+        "--given-share", type=share_of, default=ExampleSettings.given_share,
         help="of the edits: only cells that change are hidden, the others given",
     )  # fmt: skip
     arguments.add_argument(
-        "--noisy-share", type=float, default=ExampleSettings.noisy_share,
+        "--noisy-share", type=share_of, default=ExampleSettings.noisy_share,
         help="of the pages that read: some cells of their pictures are replaced by any codes",
     )  # fmt: skip
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
@@ -177,6 +180,17 @@ def part_of(text: str) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is no part; parts count from 0, as in 0/2 and 1/2")
     return int(part), int(parts)
+
+
+def share_of(text: str) -> float:
+    """A share, from 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
+    return share
 
 
 def prepare(folder: Path, vq: Path) -> None:

@@ -7,7 +7,7 @@ from dimoo.data.records import EDIT_KINDS
 from dimoo.data.stickers import families
 from dimoo.data.stickers.catalogue import CORE, STYLES, Catalogue
 from dimoo.data.stickers.edits import EDITS
-from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, wide
+from dimoo.data.stickers.families import all_edits, brief, drill, family, reading, spelled, wide
 from dimoo.data.stickers.questions import QUESTIONS
 from dimoo.data.stickers.relatives import half, mask_over, subject_prompt, subject_scene
 from dimoo.data.stickers.scenes import LARGE, Background, Scene, Sticker, is_held_out
@@ -152,6 +152,31 @@ def test_what_is_beyond_the_core_is_changed_and_asked_for_its_style(monkeypatch)
             anew += [s.concept for s in shown[id(record.answer_image)].stickers if s.concept not in before]
     assert len(styles) > 100 and all(styles)
     assert len(anew) > 15 and set(anew) <= CORE.keys()
+
+
+def test_what_an_edit_leaves_unsaid_is_asked_and_told(monkeypatch):
+    # Broken to try it: the style of another sticker told; the answer always a style.
+    scenes = {}
+    whole = families.draw
+    monkeypatch.setattr(families, "draw", lambda s, known: scenes.setdefault(s, whole(s, known)))
+    records = [record for seed in range(6) for record in spelled(seed)]
+    assert not any(is_held_out(scene) for scene in scenes)
+    shown = {id(picture): scene for scene, picture in scenes.items()}
+    asked = {(id(r.images[0]), r.prompt): r.answer_text for r in records if r.task == "understand"}
+    edits = [r for r in records if r.task == "edit"]
+    assert {r.kind for r in edits} == {"edit_add", "edit_replace", "edit"}
+    for record in edits:
+        instruction, told = record.prompt.rsplit(", ", 1)
+        assert asked[id(record.images[0]), f"{instruction}. what style is it?"] == told
+        before, after = shown[id(record.images[0])], shown[id(record.answer_image)]
+        anew = set(after.stickers) - set(before.stickers)
+        assert {sticker.style for sticker in anew or after.stickers} == {told}
+    answers = list(asked.values())
+    assert len(edits) > 80 and set(answers) == {*STYLES, "nothing"}
+    assert 0.3 < answers.count("nothing") / len(answers) < 0.6
+    for (_, question), answer in asked.items():
+        settled = question.startswith(("remove", "take away", "move", "swap", "make the background", "change the"))
+        assert answer == "nothing" or not settled
 
 
 def test_masks_cover_what_differs(records):

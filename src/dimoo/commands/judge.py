@@ -173,10 +173,15 @@ def _table(benches: Any, rows: Any, full: str, title: str) -> Any:
     from rich.table import Column, Table
 
     named = {row.name: row for row in rows}
-    heads = ("steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", "score", "difference")
+    scored = any(row.score is not None for row in rows)
+    heads = ("steps", "ms", "x twin", f"x {full}", "GFLOP", "MB", *(("score", "difference") if scored else ()))
     table = Table(Column("", no_wrap=True), *heads, box=None, title=title)
     for row in rows:
         apart = row.difference
+        judged = (
+            "" if row.score is None else f"{row.score.score:.3f}",
+            "" if apart is None else f"{apart.score:+.3f} ({apart.ci[0]:+.3f} .. {apart.ci[1]:+.3f})",
+        )
         table.add_row(
             row.name,
             f"{row.steps:.1f}",
@@ -185,8 +190,7 @@ def _table(benches: Any, rows: Any, full: str, title: str) -> Any:
             f"{benches.faster(row.times, named[full].times):.2f}",
             f"{row.flops / 1e9:.1f}",
             f"{row.peak_bytes / 1e6:.1f}",
-            "" if row.score is None else f"{row.score.score:.3f}",
-            "" if apart is None else f"{apart.score:+.3f} ({apart.ci[0]:+.3f} .. {apart.ci[1]:+.3f})",
+            *(judged if scored else ()),
         )
     return table
 

@@ -243,6 +243,19 @@ REPLACE: Mixture = CHANGE | {
     ("edit", "edit_text_transfer"): 40.0,
 }
 
+# `RESTYLE` with styles that are read first and told (`spelled` shards in the place of `edits`), and more of the brief
+# captions, whose counting every stage since has lost.
+SPELL: Mixture = RESTYLE | {
+    ("text_to_image", "brief"): 40.0,
+    ("understand", "what"): 14.0,
+    ("understand", "caption"): 16.0,
+    ("understand", "unsaid"): 24.0,
+    ("edit", "edit_add"): 16.0,
+    ("edit", "edit_replace"): 50.0,
+    ("edit", "edit_background"): 16.0,
+    ("edit", "edit_text_transfer"): 36.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -257,4 +270,5 @@ MIXTURES: dict[str, Mixture] = {
     "wide": WIDE,
     "change": CHANGE,
     "replace": REPLACE,
+    "spell": SPELL,
 }

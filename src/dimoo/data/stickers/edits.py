@@ -42,13 +42,15 @@ _TRIES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """`instruction` turns `before` into `after`; `expectation` is what must be true then (places may be open)."""
+    """`instruction` turns `before` into `after`; `expectation` is what must be true then (places may be open).
+    `unsaid` is the style of what comes anew where only the picture tells it ("" where none does, or words do)."""
 
     name: str
     instruction: str
     before: Scene
     after: Scene
     expectation: Expectation
+    unsaid: str = ""
 
     @property
     def kind(self) -> str:
@@ -79,6 +81,7 @@ def edit(
                 before=scene,
                 after=after,
                 expectation=expect(after, placeless=proposal.placeless),
+                unsaid=proposal.unsaid,
             )
     return None
 
@@ -106,11 +109,13 @@ def the(sticker: Sticker, scene: Scene) -> str | None:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """An instruction, the scene after it, and the stickers whose places the instruction leaves open."""
+    """An instruction, the scene after it, and the stickers whose places and the style that the instruction leaves
+    open."""
 
     instruction: str
     after: Scene
     placeless: tuple[Sticker, ...] = ()
+    unsaid: str = ""
 
 
 def _add(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
@@ -121,9 +126,10 @@ def _add(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
     new = Sticker(concept=_any(rng, CORE), style=style, place=_any(rng, places))
     what = article(f"{style} {new.concept}" if named else new.concept)
     after = replace(scene, stickers=(*scene.stickers, new))
+    unsaid = "" if named else style
     if rng.random() < 0.2:
-        return _Proposal(f"add {what}", after, placeless=(new,))
-    return _Proposal(f"add {what} {WHERE[new.place]}", after)
+        return _Proposal(f"add {what}", after, placeless=(new,), unsaid=unsaid)
+    return _Proposal(f"add {what} {WHERE[new.place]}", after, unsaid=unsaid)
 
 
 def _remove(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
@@ -148,8 +154,8 @@ def _replace(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
         return None
     after = _with(scene, old, replace(old, concept=concept))
     if rng.random() < 0.5:
-        return _Proposal(f"replace {the(old, scene)} with {article(concept)}", after)
-    return _Proposal(f"turn {the(old, scene)} into {article(concept)}", after)
+        return _Proposal(f"replace {the(old, scene)} with {article(concept)}", after, unsaid=old.style)
+    return _Proposal(f"turn {the(old, scene)} into {article(concept)}", after, unsaid=old.style)
 
 
 def _background(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
@@ -204,7 +210,8 @@ def _recount(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
             return None
         stickers.append(replace(stickers[0], place=_any(rng, places), dx=0, dy=0))
     words = counted(scene.stickers[0].concept, count, one=True)
-    return _Proposal(f"make it {words}", replace(scene, stickers=tuple(stickers)), placeless=tuple(stickers))
+    after, style = replace(scene, stickers=tuple(stickers)), scene.stickers[0].style
+    return _Proposal(f"make it {words}", after, placeless=tuple(stickers), unsaid=style)
 
 
 def _recolour(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
@@ -219,7 +226,7 @@ def _recolour(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
         return None
     concept = _any(rng, others)
     after = _with(scene, old, replace(old, concept=concept))
-    return _Proposal(f"make {the(old, scene)} {CORE[concept].colour}", after)
+    return _Proposal(f"make {the(old, scene)} {CORE[concept].colour}", after, unsaid=old.style)
 
 
 _MAKERS: dict[str, Callable[[Scene, np.random.Generator], _Proposal | None]] = {

@@ -13,7 +13,7 @@ from dimoo.data.stickers.catalogue import CORE, STYLES, Catalogue
 from dimoo.data.stickers.edits import EDITS, Edit, edit
 from dimoo.data.stickers.maps import canny, depth, soft_edges
 from dimoo.data.stickers.pictures import draw
-from dimoo.data.stickers.questions import QUESTIONS, ask, chat, compare, follow_up
+from dimoo.data.stickers.questions import QUESTIONS, ask, chat, compare, follow_up, unsaid
 from dimoo.data.stickers.relatives import (
     HALVES,
     alone_on_white,
@@ -140,6 +140,26 @@ def wide(seed: int, catalogue: Catalogue, scenes: int = 8) -> list[Record]:
     return records
 
 
+def spelled(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
+    """Edits whose new sticker has a style that only the picture tells, which follows the instruction ("turn the pear
+    into an owl, flat"); questions what it is, and as many about edits that leave none open: what must be read for an
+    edit is read first, and drawn as told. Half of the scenes have one or two stickers. Only for training; nothing held
+    out occurs."""
+    rng = generator(seed, "train")
+    kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
+    records = []
+    for index in range(scenes):
+        count = int(rng.integers(1, 3)) if index % 2 else None
+        scene = sample_scene(rng, count=count, catalogue=kin.catalogue)
+        changes = [edit(scene, str(name), rng, catalogue=kin.catalogue) for name in rng.permutation(list(EDITS))]
+        possible = [change for change in changes if change is not None]
+        leaving = [change for change in possible if change.unsaid]
+        saying = [change for change in possible if not change.unsaid][: len(leaving)]
+        records += [kin.spelled(change) for change in leaving]
+        records += [kin.unsaid(change) for change in (*leaving, *saying)]
+    return records
+
+
 def _stranger_scene(
     rng: np.random.Generator, catalogue: Catalogue, others: tuple[str, ...], count: int | None
 ) -> Scene:
@@ -223,6 +243,15 @@ class _Family:
             images=(self.picture(change.before),),
             answer_image=self.picture(change.after),
         )
+
+    def spelled(self, change: Edit) -> Record:
+        """The edit with what its instruction leaves unsaid."""
+        return replace(self.edited(change), prompt=f"{change.instruction}, {change.unsaid}")
+
+    def unsaid(self, change: Edit) -> Record:
+        q = unsaid(change)
+        picture = self.picture(change.before)
+        return Record(task="understand", kind=q.kind, prompt=q.question, images=(picture,), answer_text=q.answer)
 
     def controls(self, scene: Scene) -> list[Record]:
         """Control map to picture and back."""

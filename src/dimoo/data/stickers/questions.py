@@ -99,6 +99,13 @@ def compare(change: Edit, rng: np.random.Generator) -> Question:
     return Question(kind="compare", question=question, answer=answer)
 
 
+def unsaid(change: Edit) -> Question:
+    """What an instruction leaves to the picture: the style of what comes anew, or nothing."""
+    return Question(
+        kind="unsaid", question=f"{change.instruction}. what style is it?", answer=change.unsaid or "nothing"
+    )
+
+
 def chat(rng: np.random.Generator, *, catalogue: Catalogue | None = None) -> Question:
     """A question without a picture, answered from names and groups."""
     catalogue = catalogue or Catalogue.load()
