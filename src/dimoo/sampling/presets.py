@@ -6,8 +6,7 @@
     fast       pictures: a good third of the steps, contrasts at every second; edits: a quarter; answers: cached longer
 
 Chosen from the judge's scores (docs/sampling.md). Pictures: fewer steps beat every cached way; `balanced` keeps the
-score of 1,002 scenes within .02, `fast` lost .039 when last scored, on the weights before. Edits and answers: both
-kept theirs, on weights before.
+score of 1,002 scenes within .02, `fast` loses .028. Edits and answers: both kept theirs, on weights before.
 
 Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
 """
