@@ -210,8 +210,8 @@ def _recount(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
             return None
         stickers.append(replace(stickers[0], place=_any(rng, places), dx=0, dy=0))
     words = counted(scene.stickers[0].concept, count, one=True)
-    after, style = replace(scene, stickers=tuple(stickers)), scene.stickers[0].style
-    return _Proposal(f"make it {words}", after, placeless=tuple(stickers), unsaid=style)
+    after, unsaid = replace(scene, stickers=tuple(stickers)), stickers[0].style if count > len(scene.stickers) else ""
+    return _Proposal(f"make it {words}", after, placeless=tuple(stickers), unsaid=unsaid)
 
 
 def _recolour(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
