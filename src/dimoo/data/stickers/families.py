@@ -4,6 +4,7 @@ In: a seed. Out: a dozen or so `Record`s. They share their picture arrays (the s
 occurs), so that each picture is tokenised once.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -110,9 +111,7 @@ def all_edits(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) ->
     rng = generator(seed, "train")
     kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
     records = []
-    for index in range(scenes):
-        count = int(rng.integers(1, 3)) if index % 2 else None
-        scene = sample_scene(rng, count=count, catalogue=kin.catalogue)
+    for scene in kin.scenes(scenes):
         records += kin.questions(scene, _QUESTIONS_A_PICTURE)
         for name in EDITS:
             change = edit(scene, name, rng, catalogue=kin.catalogue)
@@ -148,9 +147,7 @@ def spelled(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> l
     rng = generator(seed, "train")
     kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
     records = []
-    for index in range(scenes):
-        count = int(rng.integers(1, 3)) if index % 2 else None
-        scene = sample_scene(rng, count=count, catalogue=kin.catalogue)
+    for scene in kin.scenes(scenes):
         changes = [edit(scene, str(name), rng, catalogue=kin.catalogue) for name in rng.permutation(list(EDITS))]
         possible = [change for change in changes if change is not None]
         leaving = [change for change in possible if change.unsaid]
@@ -201,6 +198,12 @@ class _Family:
         if scene not in self._drawn:
             self._drawn[scene] = draw(scene, self.catalogue)
         return self._drawn[scene]
+
+    def scenes(self, count: int) -> Iterator[Scene]:
+        """Scenes drawn by lot, every other one of one or two stickers."""
+        for index in range(count):
+            few = int(self.rng.integers(1, 3)) if index % 2 else None
+            yield sample_scene(self.rng, self.split, count=few, catalogue=self.catalogue)
 
     def captions(self, scene: Scene, count: int) -> list[Record]:
         prompts = dict.fromkeys(caption(scene, self.rng, self.catalogue) for _ in range(count))
