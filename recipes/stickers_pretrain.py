@@ -23,7 +23,8 @@ dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), `change`, more 
 `--whole-edits 0.7 --given-share 0.5`), `replace`, mostly replacements (0.8 and 0.7), and `spell` (with `--kind
 spelled`), whose edits are told the style that was read first.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
-tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator.
+tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator. Without bf16 (Zen 3), with `--dtype float32`, 8 of
+`spell`.
 Score to expect: see the model card and `stickers_history.jsonl`.
 """
 
@@ -31,7 +32,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -53,7 +54,7 @@ from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.text import TextTokenizer
 from dimoo.train.bpe import make_vocab, train_tokenizer, write_tokenizer
 from dimoo.train.checkpoints import continue_from, export, resume
-from dimoo.train.config import TrainSettings
+from dimoo.train.config import Dtype, TrainSettings
 from dimoo.train.grow import grow
 from dimoo.train.look import answer, held_out_losses, save_grid
 from dimoo.train.metrics import Journal
@@ -132,6 +133,10 @@ def main() -> None:
         help="of the pages that read: some cells of their pictures are replaced by any codes",
     )  # fmt: skip
     arguments.add_argument("--ids", type=int, default=LoaderSettings.ids, help="ids a batch")
+    arguments.add_argument(
+        "--dtype", choices=get_args(Dtype), default=TrainSettings.dtype,
+        help="of the matrix products: float32 is faster where the processor has no bfloat16",
+    )  # fmt: skip
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--tensorboard", action="store_true")
     given = arguments.parse_args()
@@ -156,6 +161,7 @@ def main() -> None:
             average_decay=given.average_decay,
             warmup=given.warmup,
             whole_share=given.whole_share,
+            dtype=given.dtype,
             decay="constant" if given.decay_start is None else "linear",
             decay_start=given.decay_start or 0,
         )

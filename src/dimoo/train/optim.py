@@ -6,13 +6,14 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dimoo.model.config import ModelConfig
 from dimoo.model.transformer import Transformer
 from dimoo.train.config import TrainSettings
 
 STD = 0.02
+AS_LARGE_AS_ADAMW = 0.2  # the root mean square of AdamW's steps, which Muon's are scaled to [Liu 2025, section 2.2]
 
 
 def new_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
@@ -33,7 +34,7 @@ def new_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
 
 
 def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """AdamW with weight decay on matrices only; with `matrices` "muon", Muon for those of the blocks."""
+    """AdamW with weight decay on matrices only; with `matrices` "muon", Muon for those of the blocks, in `dtype`."""
     blocks: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
@@ -49,8 +50,9 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
         torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     ]
     if muon:
+        kind = WideMuon if settings.dtype == "float32" else torch.optim.Muon
         made.append(
-            torch.optim.Muon(
+            kind(
                 blocks,
                 lr=settings.learning_rate * settings.muon_scale,
                 weight_decay=settings.weight_decay,
@@ -59,6 +61,39 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
             )
         )
     return made
+
+
+class WideMuon(torch.optim.Muon):
+    """torch's Muon, its updates made orthogonal in float32. torch does that in bfloat16, which processors without it
+    take a minute a step for, where this takes two seconds (the small model, AVX2)."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            lr, rate = group["lr"], group["momentum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+                momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - rate)
+                ahead = parameter.grad.lerp(momentum, rate)  # Nesterov's
+                update = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"])
+                parameter.mul_(1 - lr * group["weight_decay"])
+                parameter.add_(update, alpha=-lr * AS_LARGE_AS_ADAMW * math.sqrt(max(parameter.shape)))
+
+
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """The nearest matrix whose singular values are about one, by Newton and Schulz's iteration of the fifth order:
+    X <- a X + (b A + c A^2) X with A = X X^T [Jordan 2024]. Same shape and dtype."""
+    a, b, c = coefficients
+    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    x = short / short.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.t()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if short is matrix else x.t()
 
 
 class Average:
