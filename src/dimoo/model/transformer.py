@@ -31,7 +31,7 @@ from dimoo.page.batch import Packing, Rows
 # the small model's pictures stay whole (docs/log.md).
 MLP_ROWS = 256
 TURNED_ROWS = 512  # for more rows than that, turned products are no faster (docs/log.md)
-TILE, HALF_TILE = 16, 8  # turned products of a multiple of so many rows are fastest; of few rows the smaller
+TILE, HALF_TILE = 16, 8  # turned products of a multiple of so many rows are fastest; of few rows or float32 the smaller
 ROTATED_AT_ONCE = 2**17  # numbers: half a megabyte of float32
 
 
@@ -158,7 +158,8 @@ class Block(nn.Module):
         if fits and not plain and len(x_MD) <= TURNED_ROWS:
             # the long side of each product first takes up to a fifth less time
             # filled up to whole tiles, since a ragged edge can cost a fifth; so few rows, and the copy would cost more
-            spare = -len(x_MD) % (TILE if len(x_MD) > 2 * TILE else HALF_TILE) if len(x_MD) > HALF_TILE else 0
+            halves = x_MD.dtype == torch.float32 or len(x_MD) <= 2 * TILE
+            spare = -len(x_MD) % (HALF_TILE if halves else TILE) if len(x_MD) > HALF_TILE else 0
             x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
             gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
             return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
