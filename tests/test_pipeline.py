@@ -6,6 +6,7 @@ request for all.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from engine_fixtures import photo
 
 import dimoo
 from dimoo.pipeline import Pipeline, Result, load, pick_device
-from dimoo.tasks.base import PictureOptions, Task, TextOptions
+from dimoo.tasks.base import Defaults, PictureOptions, Task, TextOptions
 from dimoo.tasks.edit import Edit
 from dimoo.tasks.paint import Inpaint, Outpaint
 from dimoo.tasks.text_to_image import TextToImage
@@ -47,6 +48,33 @@ def same(one: Result, two: Result) -> bool:
         return one.text == two.text
     assert one.codes is not None and two.codes is not None and one.picture is not None and two.picture is not None
     return torch.equal(one.codes, two.codes) and np.array_equal(np.asarray(one.picture), np.asarray(two.picture))
+
+
+def test_an_edit_that_asks_first_is_told_the_answer(pipe: Pipeline) -> None:
+    # Broken to try it: the question without the instruction; the answer left out; "nothing" added.
+    asking = Edit(
+        picture=photo(64, 32), prompt="add a hat", ask_first="{prompt}. what style is it?", seed=4, options=FEW
+    )
+    question = asking.question(pipe.tools.defaults)
+    assert question is not None and question.question == "add a hat. what style is it?"
+    answer = pipe.run(question).text
+    assert answer
+    told = dataclasses.replace(asking, prompt=f"add a hat, {answer}", ask_first="")
+    result = pipe.run(asking)
+    assert result.request == asking and same(result, pipe.run(told)) and asking.told(answer) == told
+    assert asking.told("nothing").prompt == asking.told("").prompt == "add a hat"
+    assert not same(result, pipe.run(dataclasses.replace(asking, ask_first=None)))
+
+
+def test_a_checkpoint_may_recommend_what_to_ask_before_edits_by_words() -> None:
+    curious = Defaults(edit_question="{prompt}?")
+    plain = Edit(picture=photo(64, 32), prompt="add a hat")
+    asked = plain.question(curious)
+    assert asked is not None and asked.question == "add a hat?" and plain.question(Defaults()) is None
+    assert dataclasses.replace(plain, ask_first="").question(curious) is None
+    assert dataclasses.replace(plain, type="canny_pred").question(curious) is None
+    with pytest.raises(ValueError, match="canny_pred asks nothing first; edit, "):
+        dataclasses.replace(plain, type="canny_pred", ask_first="what?").question(curious)
 
 
 def test_a_batch_of_every_task_equals_its_members(pipe: Pipeline) -> None:

@@ -26,6 +26,7 @@ from dimoo.sampling.read import FirstStates
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
 from dimoo.tasks.base import Answer, Defaults, Picture, Task, Tools
+from dimoo.tasks.edit import Edit
 from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.text import TextTokenizer
 from dimoo.vocab import Vocab
@@ -116,8 +117,11 @@ class Pipeline:
         yield _progress(last, total, self.finish(prepared, last, 0, start))
 
     def prepare(self, request: Task) -> Prepared:
-        """The request's page and settings. ValueError if it cannot be met."""
-        return Prepared(request=request, guided=request.guided(self.tools), settings=request.settings(self.tools))
+        """The request's page and settings; an edit that asks first has its answer. ValueError if it cannot be met."""
+        told = request
+        if isinstance(request, Edit) and (question := request.question(self.tools.defaults)) is not None:
+            told = request.told(self.run(question).text or "")
+        return Prepared(request=request, guided=told.guided(self.tools), settings=request.settings(self.tools))
 
     def fill(self, prepared: Sequence[Prepared]) -> Iterator[Step]:
         """Requests of one `kind` filled together, step by step, for those who batch by themselves (the server)."""

@@ -78,6 +78,7 @@ def edit(
     reference: Path | None = None,
     height: int | None = None,
     width: int | None = None,
+    ask_first: str | None = None,
     cfg_img: float | None = None,
     sampling: PictureFlags = PICTURE,
     saving: Saving = SAVING,
@@ -99,6 +100,9 @@ def edit(
         Of the new picture; without it, as the input.
     width
         Of the new picture; without it, as the input.
+    ask_first
+        A question that the model answers itself from the picture, `{prompt}` standing for the words: its answer is
+        added to them. "" asks nothing.
     cfg_img
         How strongly the input picture is followed.
     """
@@ -114,6 +118,7 @@ def edit(
             "reference": None if reference is None else one.album.open(reference),
             "height": height,
             "width": width,
+            "ask_first": ask_first,
             "seed": sampling.seed,
         }
         options = sampling.given() | ({} if cfg_img is None else {"cfg_img": cfg_img})

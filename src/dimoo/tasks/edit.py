@@ -5,7 +5,7 @@ Every edit type is a row of one table: its system prompt, its fixed words if it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -13,8 +13,22 @@ from dimoo.page.page import Page, picture_page
 from dimoo.page.templates import DENSE_WORDS, STYLE_WORDS, UNCONDITION, VIEW_WORDS
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.settings import ImageSettings
-from dimoo.tasks.base import Answer, Picture, PictureOptions, Tools, check_prompt, grids, read_picture
+from dimoo.tasks.base import (
+    Answer,
+    Defaults,
+    Picture,
+    PictureOptions,
+    TextOptions,
+    Tools,
+    check_prompt,
+    grids,
+    read_picture,
+)
+from dimoo.tasks.understand import Understand
 from dimoo.tokenizers.resize import check_size
+
+_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16)
+NOTHING = "nothing"  # the answer to a question asked first that adds nothing to the instruction
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,11 @@ def edit_type(name: str) -> EditType:
 @dataclass(frozen=True, kw_only=True)
 class Edit:
     """`picture` is edited, controlled by, or predicted from; `reference` is the style picture where the type takes
-    one. Height and width None keep the input's size (its nearest bucket)."""
+    one. Height and width None keep the input's size (its nearest bucket).
+
+    `ask_first` is a question about the picture that the model answers before it edits by words; `{prompt}` in it stands
+    for the instruction, and the answer follows the instruction after a comma, unless it is "nothing". None asks what
+    the checkpoint recommends, "" nothing."""
 
     picture: Picture
     prompt: str = ""
@@ -68,8 +86,27 @@ class Edit:
     reference: Picture | None = None
     height: int | None = None
     width: int | None = None
+    ask_first: str | None = None
     seed: int = 0
     options: PictureOptions = field(default_factory=PictureOptions)
+
+    def question(self, defaults: Defaults) -> Understand | None:
+        """What is asked before the edit; None for nothing. ValueError for a question to a type that takes none."""
+        by_words = edit_type(self.type).system == "edit"
+        words = self.ask_first
+        if words is None:
+            words = defaults.edit_question if by_words else ""
+        if not words:
+            return None
+        if not by_words:
+            known = [name for name, row in EDIT_TYPES.items() if row.system == "edit"]
+            raise ValueError(f"{self.type} asks nothing first; {', '.join(known)} do")
+        return Understand(question=words.replace("{prompt}", self.prompt), pictures=(self.picture,), options=_BRIEFLY)
+
+    def told(self, answer: str) -> Edit:
+        """The same edit with the answer in its instruction, and nothing left to ask."""
+        words = "" if answer in ("", NOTHING) else f", {answer}"
+        return replace(self, prompt=self.prompt + words, ask_first="")
 
     def guided(self, tools: Tools) -> Guided:
         row = edit_type(self.type)
