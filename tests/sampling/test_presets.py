@@ -52,6 +52,17 @@ def test_a_checkpoint_may_say_how_steps_grow() -> None:
     assert PictureOptions(preset="balanced", schedule="arccos").settings(linear).schedule == "arccos"
 
 
+def test_a_checkpoint_may_recommend_presets() -> None:
+    # Broken to try it: the recommendation before the request's own; that of pictures for edits.
+    brisk = dataclasses.replace(DEFAULTS, preset="fast", edit_preset="balanced", text_preset="balanced")
+    for options, edit, name in ((PictureOptions(), False, "fast"), (PictureOptions(), True, "balanced")):
+        assert options.settings(brisk, edit=edit) == PictureOptions(preset=name).settings(DEFAULTS, edit=edit)
+        careful = PictureOptions(preset="quality").settings(brisk, edit=edit)
+        assert careful == options.settings(DEFAULTS, edit=edit) != options.settings(brisk, edit=edit)
+    assert TextOptions().settings(brisk) == TextOptions(preset="balanced").settings(DEFAULTS)
+    assert TextOptions(preset="quality").settings(brisk) == TextOptions().settings(DEFAULTS)
+
+
 def test_answers_have_presets() -> None:
     options = TextOptions(preset="balanced", answer_length=64, block_length=32)
     assert options.settings(DEFAULTS).threshold == presets.TEXT["balanced"].threshold
@@ -67,6 +78,8 @@ def test_an_unknown_preset_is_refused() -> None:
         PictureOptions(preset="best").settings(DEFAULTS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="best"):
         TextOptions(preset="best", answer_length=64, block_length=64).settings(DEFAULTS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="best"):
+        PictureOptions().settings(dataclasses.replace(DEFAULTS, preset="best"))  # type: ignore[arg-type]
 
 
 def test_a_balanced_picture_of_the_large_model_takes_a_third_of_the_authors_work() -> None:

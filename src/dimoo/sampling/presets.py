@@ -8,7 +8,8 @@
 Chosen from the judge's scores (docs/sampling.md). Pictures: fewer steps beat every cached way; `balanced` keeps the
 score of 1,002 scenes within .02, `fast` loses .028. Edits and answers: both kept theirs, on weights before.
 
-Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset.
+Steps are a share of the checkpoint's own number. Whatever a request says itself goes before its preset; without one a
+checkpoint's own recommendation holds (`preset`, `edit_preset` and `text_preset` of its `dimoo.json`, else `quality`).
 """
 
 from __future__ import annotations

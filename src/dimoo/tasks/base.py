@@ -24,7 +24,7 @@ from dimoo.sampling import presets
 from dimoo.sampling.choose import Noise
 from dimoo.sampling.guidance import Guided
 from dimoo.sampling.policies import Policy, Reuse
-from dimoo.sampling.presets import PicturePreset, Preset
+from dimoo.sampling.presets import Preset
 from dimoo.sampling.settings import ImageSettings, Order, TextSettings
 from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.resize import fit_to_bucket, open_picture, to_pixels
@@ -56,6 +56,9 @@ class Defaults:
     answer_length: int = 1024
     block_length: int = 256
     text_steps: int = 128
+    preset: Preset = "quality"  # of a picture drawn, where its request names none
+    edit_preset: Preset = "quality"
+    text_preset: Preset = "quality"
     name: str = "Lumina-DiMOO"
 
     @classmethod
@@ -101,7 +104,7 @@ class Tools:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """Sampling of a picture; None leaves it to the preset, and without one to the checkpoint's defaults."""
+    """Sampling of a picture; None leaves it to the preset, whose None is the checkpoint's recommendation."""
 
     steps: int | None = None
     cfg_scale: float | None = None
@@ -121,7 +124,8 @@ class PictureOptions:
     def settings(self, defaults: Defaults, *, edit: bool = False) -> ImageSettings:
         """Everything decided, for a picture edited or else for one drawn."""
         family = presets.EDIT if edit else presets.PICTURE
-        chosen = PicturePreset() if self.preset is None else named(family, self.preset)
+        recommended = defaults.edit_preset if edit else defaults.preset
+        chosen = named(family, recommended if self.preset is None else self.preset)
         share = max(1, round(chosen.steps * defaults.steps))
         top_p = defaults.top_p if self.top_p is None else self.top_p
         schedule = defaults.schedule if chosen.schedule is None else chosen.schedule
@@ -143,7 +147,7 @@ class PictureOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """Sampling of an answer; None leaves it to the preset, and without one to the checkpoint's defaults."""
+    """Sampling of an answer; None leaves it to the preset, whose None is the checkpoint's recommendation."""
 
     answer_length: int | None = None
     block_length: int | None = None
@@ -155,7 +159,7 @@ class TextOptions:
     preset: Preset | None = None
 
     def settings(self, defaults: Defaults) -> TextSettings:
-        chosen = presets.TextPreset() if self.preset is None else named(presets.TEXT, self.preset)
+        chosen = named(presets.TEXT, defaults.text_preset if self.preset is None else self.preset)
         ruled = any(rule is not None for rule in (self.steps, self.threshold, self.entropy_bound))
         length = self.length(defaults)
         block = min(defaults.block_length, length) if self.block_length is None else self.block_length

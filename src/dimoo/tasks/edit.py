@@ -27,7 +27,7 @@ from dimoo.tasks.base import (
 from dimoo.tasks.understand import Understand
 from dimoo.tokenizers.resize import check_size
 
-_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16)
+_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16, threshold=0.9)
 NOTHING = "nothing"  # the answer to a question asked first that adds nothing to the instruction
 
 
