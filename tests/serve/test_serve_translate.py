@@ -48,6 +48,17 @@ def test_a_preset_of_answers_is_the_packages_own(pipeline: Pipeline) -> None:
         assert (settings.steps, settings.threshold) == (2, preset.threshold)
 
 
+def test_a_quality_is_a_share_of_the_steps_that_would_be_taken(pipeline: Pipeline) -> None:
+    # Failed: half of the checkpoint's full number, which can be more than its recommended preset takes.
+    defaults = Defaults(steps=32, edit_preset="balanced")
+    translator = Translator(tools=dataclasses.replace(pipeline.tools, defaults=defaults), limits=Limits())
+    for preset in ("quality", "balanced", None):
+        body = EditBody(prompt="a fox", preset=preset)
+        whole = translator.options(body, edit=True).settings(defaults, edit=True).steps
+        half = translator.options(body.model_copy(update={"quality": "medium"}), edit=True)
+        assert half.settings(defaults, edit=True).steps == whole // 2
+
+
 def test_the_checkpoints_own_steps_are_cut_to_the_limit_and_others_refused(pipeline: Pipeline) -> None:
     translator = Translator(tools=pipeline.tools, limits=Limits(steps=2))
     assert pipeline.tools.defaults.steps > 2

@@ -276,7 +276,8 @@ class Translator:
             raise invalid("pictures are opaque", "background", "unsupported_parameter")
         steps = body.num_inference_steps
         if steps is None and QUALITY_STEPS[body.quality] != 1:
-            steps = max(1, round(self.defaults.steps * QUALITY_STEPS[body.quality]))
+            own = PictureOptions(preset=body.preset).settings(self.defaults, edit=edit).steps
+            steps = max(1, round(own * QUALITY_STEPS[body.quality]))
         self.check_steps(steps, "num_inference_steps")
         policy = None
         if body.use_cache:

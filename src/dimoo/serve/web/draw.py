@@ -18,7 +18,6 @@ def draw_tab(service: Service, gallery: Gallery) -> Tab:
         label="What shall be drawn?",
         words="a red fox to the left of a green tree",
         verb="Draw",
-        cfg=service.pipeline.tools.defaults.cfg_scale,
     ) as made:
         size = gr.Dropdown(sizes(service), label="Size (width x height)")
 

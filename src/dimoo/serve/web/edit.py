@@ -23,7 +23,7 @@ def edit_tab(service: Service, gallery: Gallery) -> Tab:
         label="Instruction",
         words="remove the sun",
         verb="Edit",
-        cfg=service.pipeline.tools.defaults.edit_cfg_scale,
+        edit=True,
     ) as made:
         kind = gr.Dropdown(EDITS, value=EDITS[0], label="Kind")
         picture = picture_input("Picture")
@@ -47,7 +47,7 @@ def control_tab(service: Service, gallery: Gallery) -> Tab:
         label="Instruction",
         words="a small house",
         verb="Make",
-        cfg=service.pipeline.tools.defaults.edit_cfg_scale,
+        edit=True,
     ) as made:
         kind = gr.Dropdown(CONTROLS, value=CONTROLS[0], label="Kind")
         picture = picture_input("Map or photograph")

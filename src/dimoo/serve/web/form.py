@@ -19,6 +19,7 @@ from dimoo.serve.service import Service
 from dimoo.serve.translate import AnyTask
 from dimoo.serve.web.runs import View, watch, with_seed
 from dimoo.serve.web.shelf import Gallery, Kept, keep
+from dimoo.tasks.base import PictureOptions
 
 Values = dict[Any, Any]  # by component
 
@@ -82,9 +83,9 @@ class Tab:
 
 
 @contextmanager
-def form(service: Service, id: str, *, label: str, words: str, verb: str, cfg: float) -> Iterator[Form]:
+def form(service: Service, id: str, *, label: str, words: str, verb: str, edit: bool = False) -> Iterator[Form]:
     """Two columns (one on a phone): the form, and what happens. What is made within the context stands on top."""
-    made = _unrendered(service, id, label=label, words=words, verb=verb, cfg=cfg)
+    made = _unrendered(service, id, label=label, words=words, verb=verb, edit=edit)
     with gr.Row():
         with gr.Column(min_width=300):
             yield made
@@ -107,9 +108,10 @@ def form(service: Service, id: str, *, label: str, words: str, verb: str, cfg: f
             made.live.render()
 
 
-def _unrendered(service: Service, id: str, *, label: str, words: str, verb: str, cfg: float) -> Form:
-    most = service.settings.limits.steps
-    steps = min(service.pipeline.tools.defaults.steps, most)
+def _unrendered(service: Service, id: str, *, label: str, words: str, verb: str, edit: bool) -> Form:
+    defaults, most = service.pipeline.tools.defaults, service.settings.limits.steps
+    steps = min(PictureOptions().settings(defaults, edit=edit).steps, most)
+    cfg = defaults.edit_cfg_scale if edit else defaults.cfg_scale
     return Form(
         id=id,
         prompt=gr.Textbox(label=label, placeholder=words, lines=1, max_lines=4, render=False),

@@ -21,7 +21,6 @@ def outpaint_tab(service: Service, gallery: Gallery) -> Tab:
         label="What shall be around it?",
         words="the same place, more of it",
         verb="Outpaint",
-        cfg=tools.defaults.cfg_scale,
     ) as made:
         picture = picture_input("Picture")
         with gr.Row():

@@ -36,7 +36,6 @@ def retouch_tab(service: Service, gallery: Gallery) -> Tab:
         label="What shall be there?",
         words="a green tree",
         verb="Retouch",
-        cfg=service.pipeline.tools.defaults.cfg_scale,
     ) as made:
         chooser = gr.UploadButton("Choose a picture", file_types=["image"], type="filepath")
         canvas = bounded(_canvas())
