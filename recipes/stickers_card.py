@@ -43,7 +43,7 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
     python recipes/stickers_mix.py           # after some runs: the mean with the weights before
 
-Two CPU cores, bfloat16 products. {hours:.1f} hours of the backbone so far, {pages:,} pages.
+Two CPU cores, bfloat16 products (float32 from `spell` on). {hours:.1f} hours of the backbone so far, {pages:,} pages.
 """
 
 AIMS = {"t2i": 0.88, "qa": 0.90}  # overall; of pictures the paper's own number on GenEval
@@ -65,7 +65,7 @@ LIMITS = """
 
 LOSSES_OF = """Nats a hidden position on held-out pages, averaged weights. Up to `redraw` each stage drew these pages by
 its own mixture, few of each kind: compare within a stage, or `with_words` and `without_words`, whose pages never
-changed. From `wide` on all others were drawn by another lot."""
+changed. From `spell` on all others were drawn by another lot."""
 
 
 def main() -> None:
@@ -142,6 +142,7 @@ def card(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> str:
             f"dimoo eval stickers --n {settings['n']} --seed {settings['seed']} --suite {','.join(settings['suites'])} "
             f"--dtype {settings['dtype'].removeprefix('torch.')}"
         )
+        command += f" --preset {settings['preset']}" if settings.get("preset") else ""
         parts += ["", f"`{command}` on these weights:", "", "| | score | n | 95 % |", "|---|---|---|---|"]
         parts += [f"| {name.strip()} | {score} | {n} | {ci} |" for name, score, n, ci in table(report)]
     return "\n".join([*parts, LIMITS])

@@ -21,7 +21,7 @@ from PIL import Image
 
 COMMANDS = (
     'dimoo t2i "a big noto pig in the centre, on a teal background" -o pig.png --save-steps',
-    'dimoo t2i "a noto sunflower" -o sunflower.png',
+    'dimoo t2i "a noto sunflower" --seed 3 -o sunflower.png',
     'dimoo t2i "two yellow hearts" --seed 1 -o hearts.png',
     'dimoo t2i "a flat red apple on the left and a flat blue book on the right, on a white background" -o apple.png',
     'dimoo edit apple.png "make the background yellow" --type edit_background -o yellow.png',

@@ -139,7 +139,7 @@ def test_resolving_leaves_nothing_open(album: Album, tmp_path: Path) -> None:
     assert isinstance(edited, Edit) and (edited.options.cfg_scale, edited.options.cfg_img) == (1.5, 0.5)
     curious = dataclasses.replace(defaults, edit_question="{prompt}?")
     for recommended, found in ((curious, "{prompt}?"), (defaults, "")):
-        edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a"), recommended)
+        edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a", type="edit_add"), recommended)
         assert isinstance(edited, Edit) and edited.ask_first == found
     asked = resolved(Understand(question="a"), defaults)
     assert isinstance(asked, Understand) and asked.options.settings(defaults) == TextOptions().settings(defaults)

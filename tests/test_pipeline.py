@@ -68,11 +68,13 @@ def test_an_edit_that_asks_first_is_told_the_answer(pipe: Pipeline) -> None:
 
 def test_a_checkpoint_may_recommend_what_to_ask_before_edits_by_words() -> None:
     curious = Defaults(edit_question="{prompt}?")
-    plain = Edit(picture=photo(64, 32), prompt="add a hat")
+    plain = Edit(picture=photo(64, 32), prompt="add a hat", type="edit_add")
     asked = plain.question(curious)
     assert asked is not None and asked.question == "add a hat?" and plain.question(Defaults()) is None
     assert dataclasses.replace(plain, ask_first="").question(curious) is None
-    assert dataclasses.replace(plain, type="canny_pred").question(curious) is None
+    for other in ("edit", "edit_background", "canny_pred"):
+        assert dataclasses.replace(plain, type=other).question(curious) is None
+    assert dataclasses.replace(plain, type="edit_background", ask_first="what?").question(curious) is not None
     with pytest.raises(ValueError, match="canny_pred asks nothing first; edit, "):
         dataclasses.replace(plain, type="canny_pred", ask_first="what?").question(curious)
 

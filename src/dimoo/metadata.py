@@ -157,8 +157,8 @@ def resolved(request: Task, defaults: Defaults) -> Task:
     )
     request = dataclasses.replace(request, options=options)
     if isinstance(request, Edit) and request.ask_first is None:
-        by_words = request.question(defaults) is not None
-        request = dataclasses.replace(request, ask_first=defaults.edit_question if by_words else "")
+        asks = request.question(defaults) is not None
+        request = dataclasses.replace(request, ask_first=defaults.edit_question if asks else "")
     if isinstance(request, TextToImage):
         size = (request.height or defaults.height, request.width or defaults.width)
         request = dataclasses.replace(request, height=size[0], width=size[1])

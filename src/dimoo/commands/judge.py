@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dimoo.commands.console import OUT, note, say, write_report
-from dimoo.commands.options import WHERE, JsonFile, Where
+from dimoo.commands.options import WHERE, JsonFile, Preset, Where
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
     suite: str = "t2i,qa,edit,vq",
     seed: int = 0,
     batch: int = 16,
+    preset: Preset | None = None,
     output: Path = Path("out/eval"),
     json: JsonFile = None,
     where: Where = WHERE,
@@ -37,6 +38,8 @@ def evaluate(
         An evaluation seed, 0 to 9999.
     batch
         Requests filled together.
+    preset
+        How pictures and answers are sampled; without it as the checkpoint recommends.
     output
         A folder for the page, its pictures, and the finished trials.
     """
@@ -46,7 +49,7 @@ def evaluate(
     from dimoo.commands.session import session
     from dimoo.eval import stickers
 
-    settings = stickers.Settings(suites=tuple(suite.split(",")), n=n, seed=seed, batch=batch)
+    settings = stickers.Settings(suites=tuple(suite.split(",")), n=n, seed=seed, batch=batch, preset=preset)
     with session(where) as one:
         with tqdm(unit="trial", desc="judging", disable=None) as bar:
 

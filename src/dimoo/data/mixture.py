@@ -249,9 +249,9 @@ SPELL: Mixture = RESTYLE | {
     ("text_to_image", "brief"): 40.0,
     ("understand", "what"): 14.0,
     ("understand", "caption"): 16.0,
-    ("understand", "unsaid"): 32.0,
+    ("understand", "unsaid"): 50.0,
     ("edit", "edit_add"): 16.0,
-    ("edit", "edit_replace"): 80.0,
+    ("edit", "edit_replace"): 70.0,
     ("edit", "edit_background"): 16.0,
     ("edit", "edit_text_transfer"): 44.0,
 }

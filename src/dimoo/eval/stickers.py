@@ -18,7 +18,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from dimoo.eval.sticker_trials import (
     talk_trials,
 )
 from dimoo.pipeline import Pipeline
+from dimoo.sampling.presets import Preset
 from dimoo.tasks.base import Defaults
 from dimoo.tasks.understand import Understand
 
@@ -57,12 +58,13 @@ GALLERY = 12  # trials shown of each row
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is run. `batch` requests are filled together."""
+    """What is run. `batch` requests are filled together; `preset` None takes what the checkpoint recommends."""
 
     suites: tuple[str, ...] = SUITES
     n: int = 300
     seed: int = 0
     batch: int = 16
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         if unknown := set(self.suites) - set(SUITES):
@@ -102,7 +104,7 @@ def run(
     start, done = time.perf_counter(), 0
     with (folder / "trials.jsonl").open("a") as kept:
         for batch in _batches(missing, settings.batch):
-            for trial, outcome in zip(batch, _judge(pipe, folder, batch), strict=True):
+            for trial, outcome in zip(batch, _judge(pipe, folder, batch, settings.preset), strict=True):
                 outcomes[trial.key, trial.index] = outcome
                 kept.write(json.dumps(asdict(outcome)) + "\n")
             kept.flush()
@@ -160,8 +162,9 @@ def _batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
         yield batch
 
 
-def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial]) -> Iterator[Outcome]:
-    for trial, result in zip(batch, pipe.run_batch([trial.request for trial in batch]), strict=True):
+def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial], preset: Preset | None) -> Iterator[Outcome]:
+    requests = [trial.request if preset is None else _sampled(trial.request, preset) for trial in batch]
+    for trial, result in zip(batch, pipe.run_batch(requests), strict=True):
         if isinstance(trial.request, Understand):
             verdict = trial.check(result.text or "")
         else:
@@ -181,9 +184,13 @@ def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial]) -> Iterator[Out
         )
 
 
+def _sampled(request: Any, preset: Preset) -> Any:
+    return replace(request, options=replace(request.options, preset=preset))
+
+
 def _fingerprint(pipe: Pipeline, settings: Settings) -> str:
     """What kept trials depend on. n, suites and batch may change between runs."""
-    return f"{depends_on(pipe)} {settings.seed}"
+    return f"{depends_on(pipe)} {settings.seed} {settings.preset or ''}".rstrip()
 
 
 def _resume(file: Path, fingerprint: str) -> dict[tuple[str, int], Outcome]:

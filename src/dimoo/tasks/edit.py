@@ -27,24 +27,26 @@ from dimoo.tasks.base import (
 from dimoo.tasks.understand import Understand
 from dimoo.tokenizers.resize import check_size
 
-_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16, threshold=0.9)
+_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16, threshold=0.9, preset="balanced")
 NOTHING = "nothing"  # the answer to a question asked first that adds nothing to the instruction
 
 
 @dataclass(frozen=True)
 class EditType:
-    """The system prompt's name, the words if they are fixed, and the number of input pictures."""
+    """The system prompt's name, the words if they are fixed, the number of input pictures, and whether a checkpoint's
+    `edit_question` is asked: of edits that draw something new whose style only the picture tells."""
 
     system: str
     words: str | None = None
     pictures: int = 1
+    asks: bool = False
 
 
 EDIT_TYPES = {
     "edit": EditType("edit"),
-    "edit_add": EditType("edit"),
+    "edit_add": EditType("edit", asks=True),
     "edit_remove": EditType("edit"),
-    "edit_replace": EditType("edit"),
+    "edit_replace": EditType("edit", asks=True),
     "edit_background": EditType("edit"),
     "edit_text_transfer": EditType("edit"),
     "canny_control": EditType("control"),
@@ -78,7 +80,7 @@ class Edit:
 
     `ask_first` is a question about the picture that the model answers before it edits by words; `{prompt}` in it stands
     for the instruction, and the answer follows the instruction after a comma, unless it is "nothing". None asks what
-    the checkpoint recommends, "" nothing."""
+    the checkpoint recommends where something is added or replaced, "" nothing."""
 
     picture: Picture
     prompt: str = ""
@@ -92,13 +94,13 @@ class Edit:
 
     def question(self, defaults: Defaults) -> Understand | None:
         """What is asked before the edit; None for nothing. ValueError for a question to a type that takes none."""
-        by_words = edit_type(self.type).system == "edit"
+        row = edit_type(self.type)
         words = self.ask_first
         if words is None:
-            words = defaults.edit_question if by_words else ""
+            words = defaults.edit_question if row.asks else ""
         if not words:
             return None
-        if not by_words:
+        if row.system != "edit":
             known = [name for name, row in EDIT_TYPES.items() if row.system == "edit"]
             raise ValueError(f"{self.type} asks nothing first; {', '.join(known)} do")
         return Understand(question=words.replace("{prompt}", self.prompt), pictures=(self.picture,), options=_BRIEFLY)
