@@ -79,6 +79,12 @@ def test_a_checkpoint_may_recommend_what_to_ask_before_edits_by_words() -> None:
         dataclasses.replace(plain, type="canny_pred", ask_first="what?").question(curious)
 
 
+def test_an_edit_without_words_is_refused_before_it_asks(pipe: Pipeline) -> None:
+    # Failed: the answer to ". what style is it?" was taken for the instruction.
+    with pytest.raises(ValueError, match="the instruction of edit_add is empty"):
+        pipe.prepare(Edit(picture=photo(64, 32), prompt=" ", type="edit_add", ask_first="{prompt}?", options=FEW))
+
+
 def test_a_batch_of_every_task_equals_its_members(pipe: Pipeline) -> None:
     # Broken to try it: results[position] for results[index].
     alone = [pipe.run(request) for request in REQUESTS]

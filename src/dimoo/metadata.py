@@ -156,9 +156,8 @@ def resolved(request: Task, defaults: Defaults) -> Task:
         preset=None,
     )
     request = dataclasses.replace(request, options=options)
-    if isinstance(request, Edit) and request.ask_first is None:
-        asks = request.question(defaults) is not None
-        request = dataclasses.replace(request, ask_first=defaults.edit_question if asks else "")
+    if isinstance(request, Edit):
+        request = dataclasses.replace(request, ask_first=request.asked(defaults))
     if isinstance(request, TextToImage):
         size = (request.height or defaults.height, request.width or defaults.width)
         request = dataclasses.replace(request, height=size[0], width=size[1])

@@ -92,17 +92,22 @@ class Edit:
     seed: int = 0
     options: PictureOptions = field(default_factory=PictureOptions)
 
+    def asked(self, defaults: Defaults) -> str:
+        """The question with nothing left to the checkpoint; "" for none."""
+        if self.ask_first is None:
+            return defaults.edit_question if edit_type(self.type).asks else ""
+        return self.ask_first
+
     def question(self, defaults: Defaults) -> Understand | None:
-        """What is asked before the edit; None for nothing. ValueError for a question to a type that takes none."""
-        row = edit_type(self.type)
-        words = self.ask_first
-        if words is None:
-            words = defaults.edit_question if row.asks else ""
+        """What is asked before the edit; None for nothing. ValueError for a question to a type that takes none, or
+        about no instruction."""
+        words = self.asked(defaults)
         if not words:
             return None
-        if row.system != "edit":
+        if edit_type(self.type).system != "edit":
             known = [name for name, row in EDIT_TYPES.items() if row.system == "edit"]
             raise ValueError(f"{self.type} asks nothing first; {', '.join(known)} do")
+        check_prompt(self.prompt, f"instruction of {self.type}")
         return Understand(question=words.replace("{prompt}", self.prompt), pictures=(self.picture,), options=_BRIEFLY)
 
     def told(self, answer: str) -> Edit:
