@@ -43,7 +43,7 @@ training: 5 % of the (concept, style) cells, 10 % of the ordered pairs of concep
     python recipes/stickers_pretrain.py      # prepare, tokenize, train (see its docstring)
     python recipes/stickers_mix.py           # after some runs: the mean with the weights before
 
-Two CPU cores, bfloat16 products (float32 from `spell` on). {hours:.1f} hours of the backbone so far, {pages:,} pages.
+Two CPU cores, bfloat16 products (float32 in `spell`). {hours:.1f} hours of the backbone so far, {pages:,} pages.
 """
 
 AIMS = {"t2i": 0.88, "qa": 0.90}  # overall; of pictures the paper's own number on GenEval

@@ -256,6 +256,22 @@ SPELL: Mixture = RESTYLE | {
     ("edit", "edit_text_transfer"): 44.0,
 }
 
+# `SPELL` with more of what it left worst: what there is and in which style, pictures drawn again on another background
+# or in another style; fewer of the questions that an edit begins with, which are learnt.
+SETTLE: Mixture = SPELL | {
+    ("understand", "what"): 24.0,
+    ("understand", "style"): 20.0,
+    ("understand", "exists"): 8.0,
+    ("understand", "relation"): 9.0,
+    ("understand", "wide"): 16.0,
+    ("understand", "unsaid"): 20.0,
+    ("edit", "edit_add"): 18.0,
+    ("edit", "edit_remove"): 8.0,
+    ("edit", "edit_replace"): 50.0,
+    ("edit", "edit_background"): 26.0,
+    ("edit", "edit_text_transfer"): 54.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -271,4 +287,5 @@ MIXTURES: dict[str, Mixture] = {
     "change": CHANGE,
     "replace": REPLACE,
     "spell": SPELL,
+    "settle": SETTLE,
 }
