@@ -21,7 +21,8 @@ are two to three times as long, `read-and-edit`, with more of what those were sl
 with still more, and questions about styles, `wide`, which adds drawings beyond the core (`python -m
 dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), `change`, more of what an edit changes (with
 `--whole-edits 0.7 --given-share 0.5`), `replace`, mostly replacements (0.8 and 0.7), `spell` (with `--kind spelled`,
-0.8 and 0.7), whose edits are told the style that was read first, and `settle`, with more of what that left worst.
+0.8 and 0.7), whose edits are told the style that was read first, and `settle` (likewise), with more of what that left
+worst.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator. Zen 4: 23 of `settle`. Without bf16 (Zen 3), with
 `--dtype float32`, 8 of `spell`.
