@@ -21,8 +21,8 @@ are two to three times as long, `read-and-edit`, with more of what those were sl
 with still more, and questions about styles, `wide`, which adds drawings beyond the core (`python -m
 dimoo.data.stickers.build --wide`, then `tokenize --kind wide`), `change`, more of what an edit changes (with
 `--whole-edits 0.7 --given-share 0.5`), `replace`, mostly replacements (0.8 and 0.7), `spell` (with `--kind spelled`,
-0.8 and 0.7), whose edits are told the style that was read first, and `settle` (likewise), with more of what that left
-worst.
+0.8 and 0.7), whose edits are told the style that was read first, `settle` (likewise), with more of what that left
+worst, and `tell` (likewise, with fresh `--kind spelled`), whose restylings are told what there is.
 Hardware: two CPU cores with bf16 (matrix tiles, AMX, or Zen 5): 60 pages a second of `words`, 50 of `all`. With
 tcmalloc (LD_PRELOAD) a quarter faster than with glibc's allocator. Zen 4: 23 of `settle`. Without bf16 (Zen 3), with
 `--dtype float32`, 8 of `spell`.
@@ -67,8 +67,13 @@ RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 DEFAULTS = Defaults(
     height=128, width=128, edit_area=128, understand_area=128, bucket_patch=16, prompt_limit=96, noise="exact",
     steps=32, top_p=0.8, schedule="circle", cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0,
-    edit_question="{prompt}. what style is it?", answer_length=64, block_length=32, text_steps=32,
-    edit_preset="balanced", text_preset="balanced", name="DiMOO stickers",
+    edit_questions={
+        "edit_add": "{prompt}. what style is it?",
+        "edit_replace": "{prompt}. what style is it?",
+        "edit_text_transfer": "what is in the picture?",
+    },
+    answer_length=64, block_length=32, text_steps=32, edit_preset="balanced", text_preset="balanced",
+    name="DiMOO stickers",
 )  # fmt: skip
 CAPTION = ("text_to_image", "caption")
 WORD_SEEDS = range(10_000_000, 10_002_500)  # families whose texts the tokenizer learns from

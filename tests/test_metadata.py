@@ -137,7 +137,7 @@ def test_resolving_leaves_nothing_open(album: Album, tmp_path: Path) -> None:
     assert named.options.settings(defaults) == preset.options.settings(defaults)
     edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a"), defaults)
     assert isinstance(edited, Edit) and (edited.options.cfg_scale, edited.options.cfg_img) == (1.5, 0.5)
-    curious = dataclasses.replace(defaults, edit_question="{prompt}?")
+    curious = dataclasses.replace(defaults, edit_questions={"edit_add": "{prompt}?"})
     for recommended, found in ((curious, "{prompt}?"), (defaults, "")):
         edited = resolved(Edit(picture=album.open(tmp_path / "one.png"), prompt="a", type="edit_add"), recommended)
         assert isinstance(edited, Edit) and edited.ask_first == found

@@ -67,10 +67,12 @@ def test_an_edit_that_asks_first_is_told_the_answer(pipe: Pipeline) -> None:
 
 
 def test_a_checkpoint_may_recommend_what_to_ask_before_edits_by_words() -> None:
-    curious = Defaults(edit_question="{prompt}?")
+    curious = Defaults(edit_questions={"edit_add": "{prompt}?", "edit_text_transfer": "what is it?"})
     plain = Edit(picture=photo(64, 32), prompt="add a hat", type="edit_add")
     asked = plain.question(curious)
     assert asked is not None and asked.question == "add a hat?" and plain.question(Defaults()) is None
+    restyled = dataclasses.replace(plain, type="edit_text_transfer").question(curious)
+    assert restyled is not None and restyled.question == "what is it?"
     assert dataclasses.replace(plain, ask_first="").question(curious) is None
     for other in ("edit", "edit_background", "canny_pred"):
         assert dataclasses.replace(plain, type=other).question(curious) is None
@@ -131,6 +133,10 @@ def test_what_does_not_belong_together_is_refused(random_checkpoint: Path, tmp_p
         load(folder, device="cpu")
     (folder / "vocab.json").write_text(json.dumps({**vocab, "size": vocab["size"] + 1}))
     with pytest.raises(ValueError, match=rf"the model has {vocab['size']} ids, the vocabulary {vocab['size'] + 1}"):
+        load(folder, device="cpu")
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "dimoo.json").write_text(json.dumps({"edit_questions": {"edit_subtract": "what?"}}))
+    with pytest.raises(ValueError, match="unknown edit type 'edit_subtract'; known are "):
         load(folder, device="cpu")
     (folder / "vocab.json").unlink()
     with pytest.raises(ValueError, match=r"neither vocab\.json nor a config\.json"):

@@ -26,7 +26,7 @@ from dimoo.sampling.read import FirstStates
 from dimoo.sampling.settings import ImageSettings, TextSettings
 from dimoo.sampling.text import fill_text
 from dimoo.tasks.base import Answer, Defaults, Picture, Task, Tools
-from dimoo.tasks.edit import Edit
+from dimoo.tasks.edit import Edit, edit_type
 from dimoo.tokenizers.image import ImageTokenizer
 from dimoo.tokenizers.text import TextTokenizer
 from dimoo.vocab import Vocab
@@ -180,7 +180,10 @@ def load(
     image = ImageTokenizer.load(folder, device=where, tile=tile)
     if image.codes > vocab.codes:
         raise ValueError(f"{folder}: the VQ model has {image.codes} codes, the vocabulary room for {vocab.codes}")
-    tools = Tools(vocab=vocab, text=text, image=image, defaults=Defaults.load(folder))
+    defaults = Defaults.load(folder)
+    for name in defaults.edit_questions:
+        edit_type(name)  # refuses a question to no edit, which nobody would ever ask
+    tools = Tools(vocab=vocab, text=text, image=image, defaults=defaults)
     return Pipeline(model=model, tools=tools, folder=folder)
 
 

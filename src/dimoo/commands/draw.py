@@ -102,7 +102,7 @@ def edit(
         Of the new picture; without it, as the input.
     ask_first
         A question that the model answers itself from the picture, `{prompt}` standing for the words: its answer is
-        added to them. Without it, what the checkpoint recommends for `edit_add` and `edit_replace`; "" asks nothing.
+        added to them. Without it, what the checkpoint recommends for the type; "" asks nothing.
     cfg_img
         How strongly the input picture is followed.
     """

@@ -272,6 +272,12 @@ SETTLE: Mixture = SPELL | {
     ("edit", "edit_text_transfer"): 54.0,
 }
 
+# `SETTLE` with pictures that are read first and told before they are redrawn in another style, and more of what moves.
+TELL: Mixture = SETTLE | {
+    ("edit", "edit"): 14.0,
+    ("edit", "edit_text_transfer"): 70.0,
+}
+
 MIXTURES: dict[str, Mixture] = {
     "words": WORDS,
     "brief": BRIEF,
@@ -288,4 +294,5 @@ MIXTURES: dict[str, Mixture] = {
     "replace": REPLACE,
     "spell": SPELL,
     "settle": SETTLE,
+    "tell": TELL,
 }

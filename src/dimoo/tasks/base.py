@@ -52,7 +52,7 @@ class Defaults:
     cfg_scale: float = 4.0
     edit_cfg_scale: float = 2.5
     edit_cfg_img: float = 4.0
-    edit_question: str = ""  # asked of itself before something is added or replaced (`tasks/edit.py`); "" asks nothing
+    edit_questions: dict[str, str] = field(default_factory=dict)  # by edit type (`tasks/edit.py`)
     answer_length: int = 1024
     block_length: int = 256
     text_steps: int = 128

@@ -27,26 +27,24 @@ from dimoo.tasks.base import (
 from dimoo.tasks.understand import Understand
 from dimoo.tokenizers.resize import check_size
 
-_BRIEFLY = TextOptions(answer_length=16, block_length=16, steps=16, threshold=0.9, preset="balanced")
+_BRIEFLY = TextOptions(answer_length=32, block_length=32, steps=32, threshold=0.9, preset="balanced")
 NOTHING = "nothing"  # the answer to a question asked first that adds nothing to the instruction
 
 
 @dataclass(frozen=True)
 class EditType:
-    """The system prompt's name, the words if they are fixed, the number of input pictures, and whether a checkpoint's
-    `edit_question` is asked: of edits that draw something new whose style only the picture tells."""
+    """The system prompt's name, the words if they are fixed, the number of input pictures."""
 
     system: str
     words: str | None = None
     pictures: int = 1
-    asks: bool = False
 
 
 EDIT_TYPES = {
     "edit": EditType("edit"),
-    "edit_add": EditType("edit", asks=True),
+    "edit_add": EditType("edit"),
     "edit_remove": EditType("edit"),
-    "edit_replace": EditType("edit", asks=True),
+    "edit_replace": EditType("edit"),
     "edit_background": EditType("edit"),
     "edit_text_transfer": EditType("edit"),
     "canny_control": EditType("control"),
@@ -80,7 +78,7 @@ class Edit:
 
     `ask_first` is a question about the picture that the model answers before it edits by words; `{prompt}` in it stands
     for the instruction, and the answer follows the instruction after a comma, unless it is "nothing". None asks what
-    the checkpoint recommends where something is added or replaced, "" nothing."""
+    the checkpoint recommends for the type (its `edit_questions`), "" nothing."""
 
     picture: Picture
     prompt: str = ""
@@ -95,7 +93,7 @@ class Edit:
     def asked(self, defaults: Defaults) -> str:
         """The question with nothing left to the checkpoint; "" for none."""
         if self.ask_first is None:
-            return defaults.edit_question if edit_type(self.type).asks else ""
+            return defaults.edit_questions.get(self.type, "")
         return self.ask_first
 
     def question(self, defaults: Defaults) -> Understand | None:

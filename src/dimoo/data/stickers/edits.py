@@ -23,7 +23,7 @@ from dimoo.data.stickers.scenes import (
     sample_background,
     sample_scene,
 )
-from dimoo.data.stickers.words import WHERE, article, background_words, counted, plural
+from dimoo.data.stickers.words import WHERE, Wording, article, background_words, counted, describe, plural
 
 # name: kind of `records.Record`
 EDITS = {
@@ -43,7 +43,8 @@ _TRIES = 20
 @dataclass(frozen=True, kw_only=True)
 class Edit:
     """`instruction` turns `before` into `after`; `expectation` is what must be true then (places may be open).
-    `unsaid` is the style of what comes anew where only the picture tells it ("" where none does, or words do)."""
+    `unsaid` is what only the picture tells and the drawing needs: the style of what comes anew, or what there is to
+    redraw in another style ("" where nothing is, or words say it)."""
 
     name: str
     instruction: str
@@ -109,8 +110,8 @@ def the(sticker: Sticker, scene: Scene) -> str | None:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """An instruction, the scene after it, and the stickers whose places and the style that the instruction leaves
-    open."""
+    """An instruction, the scene after it, the stickers whose places the instruction leaves open, and what it leaves
+    unsaid (`Edit`)."""
 
     instruction: str
     after: Scene
@@ -169,7 +170,8 @@ def _style(scene: Scene, rng: np.random.Generator) -> _Proposal | None:
         return None
     style = _any(rng, STYLES)
     words = _any(rng, (f"redraw this in {style} style", f"turn this into {style} style", f"make this {style}"))
-    return _Proposal(words, replace(scene, stickers=tuple(replace(sticker, style=style) for sticker in scene.stickers)))
+    after = replace(scene, stickers=tuple(replace(sticker, style=style) for sticker in scene.stickers))
+    return _Proposal(words, after, unsaid=describe(scene, Wording()))
 
 
 def _move(scene: Scene, rng: np.random.Generator) -> _Proposal | None:

@@ -140,15 +140,16 @@ def wide(seed: int, catalogue: Catalogue, scenes: int = 8) -> list[Record]:
 
 
 def spelled(seed: int, catalogue: Catalogue | None = None, scenes: int = 8) -> list[Record]:
-    """Edits whose new sticker has a style that only the picture tells, which follows the instruction ("turn the pear
-    into an owl, flat"); questions what it is, and as many about edits that leave none open: what must be read for an
-    edit is read first, and drawn as told. Half of the scenes have one or two stickers. Only for training; nothing held
-    out occurs."""
+    """Edits that need what only the picture tells, which follows the instruction: the style of a new sticker ("turn
+    the pear into an owl, flat"), or what is redrawn in another style ("make this flat, a pear and an owl"); questions
+    what it is, and as many about edits that leave nothing open: what must be read for an edit is read first, and drawn
+    as told. Half of the scenes have one or two stickers. Only for training; nothing held out occurs."""
     rng = generator(seed, "train")
     kin = _Family(rng=rng, catalogue=catalogue or Catalogue.load(), split="train")
     records = []
     for scene in kin.scenes(scenes):
-        changes = [edit(scene, str(name), rng, catalogue=kin.catalogue) for name in rng.permutation(list(EDITS))]
+        names = rng.permutation([*EDITS, "style"]).tolist()  # twice in a style: the hardest to draw of all
+        changes = [edit(scene, name, rng, catalogue=kin.catalogue) for name in names]
         possible = [change for change in changes if change is not None]
         leaving = [change for change in possible if change.unsaid]
         saying = [change for change in possible if not change.unsaid][: len(leaving)]

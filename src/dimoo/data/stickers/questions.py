@@ -100,7 +100,9 @@ def compare(change: Edit, rng: np.random.Generator) -> Question:
 
 
 def unsaid(change: Edit) -> Question:
-    """What an instruction leaves to the picture: the style of what comes anew, or nothing."""
+    """What an instruction leaves to the picture: what there is to redraw, the style of what comes anew, or nothing."""
+    if change.name == "style":
+        return Question(kind="what", question="what is in the picture?", answer=change.unsaid)
     return Question(
         kind="unsaid", question=f"{change.instruction}. what style is it?", answer=change.unsaid or "nothing"
     )
