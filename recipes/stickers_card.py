@@ -50,7 +50,7 @@ AIMS = (  # suite, row, what it is, at least; of pictures the paper's own number
     ("t2i", "overall", "text to picture", 0.88),
     ("qa", "overall", "questions", 0.90),
     ("edit", "overall", "edits by words", 0.75),
-    ("edit", "kept", "what an edit should leave in place", 0.90),
+    ("edit", "kept_main", "what these edits should leave in place", 0.90),
 )
 UNFINISHED = """
 **Training goes on.** Short of its aim, as the tables below say, is

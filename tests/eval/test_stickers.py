@@ -126,6 +126,17 @@ def test_overall_is_the_mean_of_categories_not_of_trials() -> None:
     assert mean([0.0, 1.0]).score == 0.5
 
 
+def test_what_stays_is_said_of_all_edits_and_of_the_five() -> None:
+    # Broken to try it: swaps counted among the five.
+    made = {"asked": "", "saw": "", "score": 1.0, "held_out": False}
+    rows = {"edit.add": {"kept": 1.0}, "edit.swap": {"kept": 0.0}, "edit.remove": {}}
+    outcomes = [stickers.Outcome(key=key, index=0, beside=beside, **made) for key, beside in rows.items()]  # type: ignore[arg-type]
+    report = stickers.summarise(outcomes)["edit"]
+    assert (report["kept"]["score"], report["kept"]["n"]) == (0.5, 2)
+    assert (report["kept_main"]["score"], report["kept_main"]["n"]) == (1.0, 1)
+    assert "kept_main" not in stickers.summarise(outcomes[1:2])["edit"]
+
+
 class Painter:
     """A pipeline that draws grey and answers "two", and counts what it is asked."""
 

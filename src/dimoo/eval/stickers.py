@@ -227,9 +227,12 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         if present and len(present) == len(members):
             report[group]["overall"] = mean_of(present).to_json()
     if "edit" in report:
-        edits = [o for key, row in rows.items() if key.startswith("edit.") for o in row]
-        kept = [o.beside["kept"] for o in edits if "kept" in o.beside]
-        report["edit"]["kept"] = mean(kept).to_json()
+        edited = [key for key in rows if key.startswith("edit.")]
+        main = [f"edit.{name}" for name in MAIN_EDITS]
+        for name, members in (("kept", edited), ("kept_main", [key for key in edited if key in main])):
+            kept = [o.beside["kept"] for key in members for o in rows[key] if "kept" in o.beside]
+            if kept:
+                report["edit"][name] = mean(kept).to_json()
     return report
 
 
