@@ -83,8 +83,8 @@ def picture_trials(judge: Recogniser, n: int, seed: int) -> Iterator[Trial]:
 
 
 def diversity_trials(judge: Recogniser, n: int, seed: int, seeds: int = 10) -> Iterator[Trial]:
-    """Ten seeds of n // 15 short captions: is what a caption leaves open left open?"""
-    prompts = evaluation_prompts("two", max(2, n // 15), seed)
+    """Ten seeds of n // 30 short captions: is what a caption leaves open left open?"""
+    prompts = evaluation_prompts("two", max(2, n // 30), seed)
     for number, prompt in enumerate(prompts):
         for draw_seed in range(seeds):
             yield Trial(
