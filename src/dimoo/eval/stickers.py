@@ -143,7 +143,7 @@ def _check_sizes(defaults: Defaults, settings: Settings) -> None:
 
 def _trials(judge: Recogniser, suite: str, settings: Settings) -> Iterator[Trial]:
     n, seed = settings.n, settings.seed
-    few = max(1, n // 5)  # of what is reported without a goal, to be done in forty minutes
+    few = max(1, n // 5)  # of what is reported without a goal
     if suite == "t2i":
         yield from (t for t in picture_trials(judge, n, seed) if t.key != f"t2i.{UNSEEN}" or t.index < few)
         yield from diversity_trials(judge, n, seed)
@@ -172,7 +172,7 @@ def _batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
 def _judged(
     pipe: Pipeline, folder: Path, trials: Sequence[Trial], settings: Settings
 ) -> Generator[list[Outcome], None, None]:
-    """Batch by batch, in order. Products of one batch share threads badly: two batches on a core each take a quarter
+    """Batch by batch, in order. Products of one batch share threads badly: two batches on a core each take a fifth
     less time than one after the other on both."""
 
     def judged(batch: list[Trial]) -> list[Outcome]:
