@@ -40,8 +40,8 @@ def evaluate(
     batch
         Requests filled together.
     workers
-        Batches side by side, each with its share of the threads. On two cores two take a fifth less time than one,
-        and half a gigabyte more.
+        Processes that fill batches side by side, each with the whole model and its share of the threads. On two cores
+        two take a quarter less time than one.
     preset
         How pictures and answers are sampled; without it as the checkpoint recommends.
     output
@@ -64,7 +64,7 @@ def evaluate(
                 bar.update(done - bar.n)
                 bar.set_postfix_str(f"{seconds / 60:.0f} min left")
 
-            report = stickers.run(one.pipe, output, settings, progress=progress)
+            report = stickers.run(one.pipe, output, settings, load=one.load, progress=progress)
         if one.known is None:
             note("this checkpoint does not say that it knows stickers: expect little")
     table = Table("", "score", "n", "95 %", box=None, title=f"{report['settings']['checkpoint']}, seed {seed}")

@@ -9,9 +9,10 @@ import dataclasses
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,11 @@ QUICK_FLOPS = 2e12  # a run of at most so many needs no estimate
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Session:
-    """A loaded checkpoint, what is known of its limits, and the pictures that were opened."""
+    """A loaded checkpoint, what loads it again in another process, what is known of its limits, and the pictures that
+    were opened."""
 
     pipe: Pipeline
+    load: Callable[[], Pipeline]
     known: Known | None
     album: Album
 
@@ -86,7 +89,8 @@ def session(where: Where) -> Iterator[Session]:
     dtype = None if where.dtype is None else getattr(torch, where.dtype)
     with checkpoint_folder(where.checkpoint) as folder:
         check_weights(folder, where.device, torch.int8 if where.quantise else dtype)
-        pipe = load(
+        loads = partial(
+            load,
             None if folder == SHIPPED else folder,
             device=where.device,
             dtype=dtype,
@@ -94,7 +98,7 @@ def session(where: Where) -> Iterator[Session]:
             quantise=where.quantise,
             compile=where.compile,
         )
-        yield Session(pipe=pipe, known=Known.load(folder), album=Album())
+        yield Session(pipe=loads(), load=loads, known=Known.load(folder), album=Album())
 
 
 def repeated(

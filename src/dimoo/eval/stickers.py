@@ -18,9 +18,9 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,10 @@ from dimoo.eval.sticker_trials import (
     reference_trials,
     talk_trials,
 )
+from dimoo.eval.workers import Filled, fill, side_by_side
 from dimoo.pipeline import Pipeline
 from dimoo.sampling.presets import Preset
-from dimoo.tasks.base import Defaults
+from dimoo.tasks.base import Defaults, Picture
 from dimoo.tasks.understand import Understand
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ GALLERY = 12  # trials shown of each row
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is run. `batch` requests are filled together, `workers` batches side by side, each with its share of torch's
-    threads; `preset` None takes what the checkpoint recommends."""
+    """What is run. `batch` requests are filled together, `workers` batches side by side in processes of their own
+    (`eval/workers.py`); `preset` None takes what the checkpoint recommends."""
 
     suites: tuple[str, ...] = SUITES
     n: int = 300
@@ -98,9 +99,17 @@ class Outcome:
 
 
 def run(
-    pipe: Pipeline, folder: Path, settings: Settings, *, progress: Callable[[int, int, float], None] | None = None
+    pipe: Pipeline,
+    folder: Path,
+    settings: Settings,
+    *,
+    load: Callable[[], Pipeline] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """The report. `progress` is told finished trials, all trials, and the seconds that are left."""
+    """The report. `load` gives more than one worker what `pipe` is, each its own; it is pickled. `progress` is told
+    finished trials, all trials, and the seconds that are left."""
+    if settings.workers > 1 and load is None:
+        raise ValueError(f"{settings.workers} workers need `load`, for a pipeline each")
     _check_sizes(pipe.tools.defaults, settings)
     judge = Recogniser.load()
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +117,9 @@ def run(
     outcomes = _resume(folder / "trials.jsonl", _fingerprint(pipe, settings))
     known = {place: outcome.asked for place, outcome in outcomes.items()}
     missing = [trial for trial in trials if known.get((trial.key, trial.index)) != trial.asked]
+    judging = _judged(pipe, load, folder, missing, settings)
     start, done = time.perf_counter(), 0
-    with (folder / "trials.jsonl").open("a") as kept, closing(_judged(pipe, folder, missing, settings)) as judged:
+    with (folder / "trials.jsonl").open("a") as kept, closing(judging) as judged:
         for batch in judged:
             for outcome in batch:
                 outcomes[outcome.key, outcome.index] = outcome
@@ -170,47 +180,45 @@ def _batches(trials: Sequence[Trial], size: int) -> Iterator[list[Trial]]:
 
 
 def _judged(
-    pipe: Pipeline, folder: Path, trials: Sequence[Trial], settings: Settings
+    pipe: Pipeline, load: Callable[[], Pipeline] | None, folder: Path, trials: Sequence[Trial], settings: Settings
 ) -> Generator[list[Outcome], None, None]:
-    """Batch by batch, in order. Products of one batch share threads badly: two batches on a core each take a fifth
-    less time than one after the other on both."""
-
-    def judged(batch: list[Trial]) -> list[Outcome]:
-        return list(_judge(pipe, folder, batch, settings.preset))
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // settings.workers))
-    try:
-        with ThreadPoolExecutor(settings.workers) as pool:
-            yield from pool.map(judged, _batches(trials, settings.batch))
-    finally:
-        torch.set_num_threads(threads)
+    """Batch by batch, in order."""
+    batches = list(_batches(trials, settings.batch))
+    asked = [[_sampled(trial.request, settings.preset) for trial in batch] for batch in batches]
+    if settings.workers == 1:
+        yield from map(partial(_outcomes, folder), batches, (fill(pipe, requests) for requests in asked))
+        return
+    assert load is not None, "run asks for it"
+    with closing(side_by_side(load, settings.workers, asked)) as filled:
+        yield from map(partial(_outcomes, folder), batches, filled)
 
 
-def _judge(pipe: Pipeline, folder: Path, batch: Sequence[Trial], preset: Preset | None) -> Iterator[Outcome]:
-    requests = [trial.request if preset is None else _sampled(trial.request, preset) for trial in batch]
-    for trial, result in zip(batch, pipe.run_batch(requests), strict=True):
-        if isinstance(trial.request, Understand):
-            verdict = trial.check(result.text or "")
-        else:
-            assert result.picture is not None, "a drawing task gives a picture"
-            verdict = trial.check(np.asarray(result.picture))
-        if trial.index < GALLERY:
-            drawn = [] if result.picture is None else [np.asarray(result.picture)]
-            gallery.keep(folder, trial.key, trial.index, [*trial.shown, *drawn])
-        yield Outcome(
-            key=trial.key,
-            index=trial.index,
-            asked=trial.asked,
-            saw=verdict.saw,
-            score=verdict.score,
-            held_out=trial.held_out,
-            beside=verdict.beside,
-        )
+def _outcomes(folder: Path, batch: Sequence[Trial], filled: Sequence[Filled]) -> list[Outcome]:
+    return [_outcome(folder, trial, *one) for trial, one in zip(batch, filled, strict=True)]
 
 
-def _sampled(request: Any, preset: Preset) -> Any:
-    return replace(request, options=replace(request.options, preset=preset))
+def _outcome(folder: Path, trial: Trial, picture: Picture | None, text: str | None) -> Outcome:
+    if isinstance(trial.request, Understand):
+        verdict = trial.check(text or "")
+    else:
+        assert picture is not None, "a drawing task gives a picture"
+        verdict = trial.check(np.asarray(picture))
+    if trial.index < GALLERY:
+        drawn = [] if picture is None else [np.asarray(picture)]
+        gallery.keep(folder, trial.key, trial.index, [*trial.shown, *drawn])
+    return Outcome(
+        key=trial.key,
+        index=trial.index,
+        asked=trial.asked,
+        saw=verdict.saw,
+        score=verdict.score,
+        held_out=trial.held_out,
+        beside=verdict.beside,
+    )
+
+
+def _sampled(request: Any, preset: Preset | None) -> Any:
+    return request if preset is None else replace(request, options=replace(request.options, preset=preset))
 
 
 def _fingerprint(pipe: Pipeline, settings: Settings) -> str:
