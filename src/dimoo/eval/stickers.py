@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dimoo.data.stickers.catalogue import CORE, STYLES
 from dimoo.data.stickers.expectation import expect
