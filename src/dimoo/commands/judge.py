@@ -41,7 +41,7 @@ def evaluate(
         Requests filled together.
     workers
         Processes that fill batches side by side, each with the whole model and its share of the threads. On two cores
-        two take a quarter less time than one.
+        two take a sixth less time than one.
     preset
         How pictures and answers are sampled; without it as the checkpoint recommends.
     output

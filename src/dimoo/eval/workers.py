@@ -1,8 +1,7 @@
 """Batches of requests filled side by side, each worker a process with its own pipeline and its share of the threads.
 
 In: a way to load a pipeline, a number of workers, batches of requests. Out: what each batch gives, in order. The matrix
-products of one small batch share threads badly, and a second thread of Python's waits for the first: two processes on a
-core each take a quarter less time than one on both.
+products of one small batch share threads badly, and a second thread of Python's waits for the first (docs/log.md).
 """
 
 from __future__ import annotations
