@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +158,11 @@ class Painter:
         return painter
 
     @classmethod
+    def dying(cls) -> Painter:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return cls()
+
+    @classmethod
     def failing(cls) -> Painter:
         painter = cls.slow()
         painter.fails_at = 30
@@ -219,6 +226,12 @@ def test_what_a_worker_raises_ends_the_run(tmp_path: Path, oracle: Oracle) -> No
         stickers.run(Painter(), tmp_path, settings, load=Painter.failing)  # type: ignore[arg-type]
     kept = len((tmp_path / "trials.jsonl").read_text().splitlines()) - 1
     assert 28 <= kept < 80, "what came before is kept, what was not begun is not begun any more"
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_one_line(tmp_path: Path, oracle: Oracle) -> None:
+    settings = stickers.Settings(suites=("qa",), n=2, workers=2)
+    with pytest.raises(ChildProcessError, match="one of 2 workers"):
+        stickers.run(Painter(), tmp_path, settings, load=Painter.dying)  # type: ignore[arg-type]
 
 
 def test_a_preset_is_judged_apart(tmp_path: Path, oracle: Oracle) -> None:

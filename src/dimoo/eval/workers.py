@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
@@ -28,14 +29,20 @@ def fill(pipe: Pipeline, requests: Sequence[Task]) -> list[Filled]:
 def side_by_side(
     load: Callable[[], Pipeline], workers: int, batches: Sequence[Sequence[Task]]
 ) -> Generator[list[Filled], None, None]:
-    """What `fill` gives for each batch, in order. `load` is pickled. What a worker raises is raised here."""
+    """What `fill` gives for each batch, in order. `load` is pickled. What a worker raises is raised here;
+    ChildProcessError for one that is gone."""
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned: a fork of a process whose threads have multiplied matrices may hang in the first product.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers, len(batches)) or 1, mp_context=context, initializer=_begin, initargs=(load, threads)
     ) as pool:
-        yield from pool.map(_fill, batches)
+        try:
+            yield from pool.map(_fill, batches)
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                f"one of {workers} workers ended before its work did, most likely for want of memory: take fewer"
+            ) from error
 
 
 def _begin(load: Callable[[], Pipeline], threads: int) -> None:
