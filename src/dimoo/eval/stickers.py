@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ from dimoo.eval.sticker_trials import (
     reference_trials,
     talk_trials,
 )
-from dimoo.eval.workers import Filled, fill, side_by_side
+from dimoo.eval.workers import fill, side_by_side
 from dimoo.pipeline import Pipeline
 from dimoo.sampling.presets import Preset
 from dimoo.tasks.base import Defaults, Picture
@@ -185,15 +184,13 @@ def _judged(
     batches = list(_batches(trials, settings.batch))
     asked = [[_sampled(trial.request, settings.preset) for trial in batch] for batch in batches]
     if settings.workers == 1:
-        yield from map(partial(_outcomes, folder), batches, (fill(pipe, requests) for requests in asked))
-        return
-    assert load is not None, "run asks for it"
-    with closing(side_by_side(load, settings.workers, asked)) as filled:
-        yield from map(partial(_outcomes, folder), batches, filled)
-
-
-def _outcomes(folder: Path, batch: Sequence[Trial], filled: Sequence[Filled]) -> list[Outcome]:
-    return [_outcome(folder, trial, *one) for trial, one in zip(batch, filled, strict=True)]
+        filled = (fill(pipe, requests) for requests in asked)
+    else:
+        assert load is not None, "run asks for it"
+        filled = side_by_side(load, settings.workers, asked)
+    with closing(filled):
+        for batch, results in zip(batches, filled, strict=True):
+            yield [_outcome(folder, trial, *result) for trial, result in zip(batch, results, strict=True)]
 
 
 def _outcome(folder: Path, trial: Trial, picture: Picture | None, text: str | None) -> Outcome:
