@@ -20,13 +20,12 @@ import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dimoo.eval.bench import random_cases, random_model
 from dimoo.model.cache import Cache
 from dimoo.model.config import SIZES
-from dimoo.model.transformer import Transformer
+from dimoo.model.transformer import Transformer, product
 from dimoo.page.batch import Rows, pack
 from dimoo.pipeline import load
 from dimoo.sampling.guidance import Guided
@@ -96,7 +95,7 @@ def matrix_products(model: Transformer, rows: int, needed: int, codes: int) -> C
 
     def run() -> None:
         for x, weight in plan:
-            F.linear(x, weight)
+            product(x, weight)
 
     return run
 

@@ -14,12 +14,21 @@ from engine_fixtures import VOCAB, Shapes, generator, small_model, words
 from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from dimoo.eval.size import Ledger
 from dimoo.eval.twin import Twin
 from dimoo.model.cache import Cache
-from dimoo.model.transformer import MLP_ROWS, ROTATED_AT_ONCE, TURNED_ROWS, attend, rotary_table, rotate
+from dimoo.model.transformer import (
+    MLP_ROWS,
+    ONEDNN,
+    ROTATED_AT_ONCE,
+    TURNED_ROWS,
+    attend,
+    product,
+    rotary_table,
+    rotate,
+)
 from dimoo.page.batch import Packing, Rows, pack
 
 MODEL = small_model()
@@ -204,17 +213,38 @@ def test_bfloat16_is_close() -> None:
     assert float((narrow.float() - wide).abs().mean()) < 0.1 * float(wide.abs().mean())
 
 
-@pytest.mark.parametrize("rows", [19, 47, 48, TURNED_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 19, 47, 48, TURNED_ROWS + 1])
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
-def test_turned_products_are_the_plain_ones(rows: int, dtype: torch.dtype, close: float) -> None:
+@pytest.mark.parametrize("turned", [True, False])
+def test_products_of_a_cpu_are_the_plain_ones(
+    rows: int, dtype: torch.dtype, close: float, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Broken to try it: gate and up the other way round; the rows that fill up the last tile given back.
+    monkeypatch.setattr("dimoo.model.transformer.TILES", {dtype: 8} if turned else {})
     block = small_model(dtype=dtype).blocks[0]
     x_MD = torch.randn(rows, block.down.out_features, generator=torch.Generator().manual_seed(0)).to(dtype)
     with torch.no_grad():
-        turned_MD = block.mlp(x_MD)
+        fast_MD = block.mlp(x_MD)
     with torch.enable_grad():  # as in training: the products as they stand
         plain_MD = block.mlp(x_MD)
-    torch.testing.assert_close(turned_MD, plain_MD.detach(), rtol=close, atol=close)
+    torch.testing.assert_close(fast_MD, plain_MD.detach(), rtol=close, atol=close)
+
+
+@pytest.mark.skipif(not ONEDNN, reason="another library's products are no faster here")
+@pytest.mark.parametrize("rows", [1, 3, 19, 188, 700])
+def test_float32_products_by_the_other_library(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Broken to try it: the weight transposed where it is square; gradients lost; the ledger without its formula.
+    x_MK = torch.randn(2 * rows, 48, generator=generator(1))[::2]  # rows that do not lie one after the other
+    weight_NK = nn.Parameter(torch.randn(48, 48, generator=generator(2)))
+    with torch.no_grad(), Ledger() as ledger:
+        fast_MN = product(x_MK, weight_NK)
+    learnt_MN = product(x_MK, weight_NK)
+    learnt_MN.sum().backward()
+    assert weight_NK.grad is not None and ledger.flops == 2 * rows * 48 * 48
+    torch.testing.assert_close(fast_MN, learnt_MN.detach(), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("dimoo.model.transformer.ONEDNN", False)
+    with torch.no_grad():
+        assert torch.equal(product(x_MK, weight_NK), learnt_MN)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

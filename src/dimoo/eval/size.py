@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
-from dimoo.model.transformer import Transformer, rotary_table
+from dimoo.model.transformer import ONEDNN, Transformer, rotary_table
 from dimoo.page.batch import Packing, Rows
 from dimoo.page.page import picture_page
 from dimoo.sampling.guidance import Guided
@@ -189,7 +189,9 @@ class Ledger(TorchDispatchMode):
             with self:  # what is made of other operations is watched one by one
                 return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
-        if func._overloadpacket in flop_registry:
+        if ONEDNN and func._overloadpacket is torch.ops.mkldnn._linear_pointwise:
+            self.flops += 2 * args[0].numel() * len(args[1])  # torch's counter does not know it
+        elif func._overloadpacket in flop_registry:
             self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
         return out
 

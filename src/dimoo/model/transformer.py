@@ -24,14 +24,17 @@ from torch import Tensor, nn
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
-from dimoo.model.quantise import is_quantised
+from dimoo.model.quantise import is_quantised, quantisation_of
 from dimoo.page.batch import Packing, Rows
 
 # The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Pages of
 # the small model's pictures stay whole (docs/log.md).
 MLP_ROWS = 256
-TURNED_ROWS = 512  # for more rows than that, turned products are no faster (docs/log.md)
-TILE, HALF_TILE = 16, 8  # turned products of a multiple of so many rows are fastest; of few rows or float32 the smaller
+# A CPU's products in float32 are oneDNN's where it is the faster library by far, and torch's choice elsewhere.
+ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+# The MLP's other products are turned, and fastest of a multiple of so many rows; of more than 512 it is all the same.
+TILES = {torch.bfloat16: 16} if ONEDNN else {torch.bfloat16: 16, torch.float32: 8}
+TURNED_ROWS = 512
 ROTATED_AT_ONCE = 2**17  # numbers: half a megabyte of float32
 
 
@@ -103,7 +106,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden_MD: Tensor, start: int, stop: int) -> Tensor:
         """Logits (M, stop - start) of the ids start..stop: the rest of the head is never touched."""
-        return F.linear(hidden_MD, self.head_weight[start:stop])
+        return product(hidden_MD, self.head_weight[start:stop])
 
 
 class Block(nn.Module):
@@ -143,7 +146,7 @@ class Block(nn.Module):
     def leave(self, x_MD: Tensor, attended_MD: Tensor) -> Tensor:
         """What follows attention, row by row. Sums and products overwrite what is no longer needed: on a CPU fresh
         memory costs as much as what is computed into it."""
-        x_MD = self.attention_out(attended_MD).add_(x_MD)
+        x_MD = product(attended_MD, self.attention_out.weight).add_(x_MD)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # as many parts, as many programs to compile
             return self.mlp(x_MD).add_(x_MD)
         for part_MD in x_MD.split(max(MLP_ROWS, x_MD.shape[-1])):
@@ -153,38 +156,51 @@ class Block(nn.Module):
     def mlp(self, x_MD: Tensor) -> Tensor:
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
-        fits = x_MD.device.type == "cpu" and x_MD.dtype in (torch.float32, torch.bfloat16)
-        plain = training or torch.compiler.is_compiling() or is_quantised(self.gate_up)
-        if fits and not plain and len(x_MD) <= TURNED_ROWS:
-            # the long side of each product first takes up to a fifth less time
-            # filled up to whole tiles, since a ragged edge can cost a fifth; so few rows, and the copy would cost more
-            halves = x_MD.dtype == torch.float32 or len(x_MD) <= 2 * TILE
-            spare = -len(x_MD) % (HALF_TILE if halves else TILE) if len(x_MD) > HALF_TILE else 0
+        tile = TILES.get(x_MD.dtype) if _as_on_a_cpu(x_MD, self.gate_up.weight) else None
+        if tile is not None and len(x_MD) <= TURNED_ROWS:
+            # the long side of each product first takes up to a fifth less time, and a ragged edge up to a fifth more
+            spare = -len(x_MD) % tile if len(x_MD) > 8 else 0
             x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
             gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
             return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
-        gate_MF, up_MF = self.gate_up(x_MD).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate_MF, inplace=not training).mul_(up_MF))
-        return out
+        gate_MF, up_MF = product(x_MD, self.gate_up.weight).chunk(2, dim=-1)
+        return product(F.silu(gate_MF, inplace=not training).mul_(up_MF), self.down.weight)
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
         """What precedes attention, row by row: rotated queries (of `keep` rows only, if given) and keys, values."""
         x_MD = self.attention_norm(x_MD)
         if keep is None:
-            heads_MNH = self.qkv(x_MD).unflatten(-1, (-1, self.head_dim))
+            heads_MNH = product(x_MD, self.qkv.weight).unflatten(-1, (-1, self.head_dim))
             rotated_MNH = rotate(heads_MNH[:, : self.heads + self.kv_heads], rotation)
             return rotated_MNH[:, : self.heads], rotated_MNH[:, self.heads :], heads_MNH[:, -self.kv_heads :]
         split = self.heads * self.head_dim
         if is_quantised(self.qkv):
-            q_MD, kv_MD = self.qkv(x_MD).tensor_split([split], dim=-1)
+            q_MD, kv_MD = product(x_MD, self.qkv.weight).tensor_split([split], dim=-1)
             q_MD = q_MD[keep.index]
         else:
-            q_MD = F.linear(x_MD[keep.index], self.qkv.weight[:split])
-            kv_MD = F.linear(x_MD, self.qkv.weight[split:])
+            q_MD = product(x_MD[keep.index], self.qkv.weight[:split])
+            kv_MD = product(x_MD, self.qkv.weight[split:])
         k_MGH, v_MGH = kv_MD.unflatten(-1, (-1, self.head_dim)).chunk(2, dim=1)
         q_MNH = q_MD.unflatten(-1, (-1, self.head_dim))
         kept = (rotation[0][keep.index], rotation[1][keep.index])
         return rotate(q_MNH, kept), rotate(k_MGH, rotation), v_MGH
+
+
+def product(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
+    """x @ weight.T (M, N), as `F.linear`.
+
+    On a CPU torch gives float32 to MKL, which keeps to AVX2 on processors that are not Intel's: oneDNN takes half the
+    time where they have AVX-512, and as long on Intel's (docs/log.md). Its operator knows no gradients."""
+    if ONEDNN and x_MK.dtype == torch.float32 and _as_on_a_cpu(x_MK, weight_NK):
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x_MK, weight_NK, None, "none", [], "")
+        return out
+    return F.linear(x_MK, weight_NK)
+
+
+def _as_on_a_cpu(x_MK: Tensor, weight_NK: Tensor) -> bool:
+    """Whether what is faster on a CPU alone may be done: not for gradients, compilers and quantised weights."""
+    watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return x_MK.device.type == "cpu" and not watched and quantisation_of(weight_NK) is None
 
 
 class RMSNorm(nn.Module):
