@@ -76,20 +76,24 @@ changed. From `spell` on all others were drawn by another lot."""
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--run", type=Path, nargs="+", default=[RUN], help="more than one: the last was scored")
+    arguments.add_argument("--run", type=Path, nargs="+", help="more than one: the last was scored")
     arguments.add_argument("--report", type=Path, nargs="+", required=True, help="together they hold t2i and qa")
     arguments.add_argument(
-        "--stage", nargs="+", required=True, help="names of the runs; what was kept under them is replaced"
+        "--stage",
+        nargs="+",
+        default=[],
+        help="names of the runs; what was kept under them is replaced; without it only the scores are new",
     )
     arguments.add_argument("--into", type=Path, default=SHIPPED / "README.md")
     given = arguments.parse_args()
-    if len(given.run) != len(given.stage):
-        arguments.error(f"each run has one stage: got {len(given.run)} runs and {len(given.stage)} stages")
+    runs = given.run or [RUN][: len(given.stage)]
+    if len(runs) != len(given.stage):
+        arguments.error(f"each run has one stage: got {len(runs)} runs and {len(given.stage)} stages")
     reports = [json.loads(file.read_text()) for file in given.report]
     t2i, qa = (next(report for report in reports if suite in report) for suite in ("t2i", "qa"))
     kept = [json.loads(line) for line in HISTORY.read_text().splitlines()]
     rows = [row for row in kept if row["stage"] not in given.stage]
-    for run, stage in zip(given.run, given.stage, strict=True):
+    for run, stage in zip(runs, given.stage, strict=True):
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         rows = history(rows, stage, lines)
     scored = {row["pages"]: row["scores"] for row in kept if "scores" in row}

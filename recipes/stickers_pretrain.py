@@ -66,7 +66,7 @@ from dimoo.vocab import Vocab
 RUNS = Path.home() / ".cache" / "dimoo" / "runs"
 DEFAULTS = Defaults(
     height=128, width=128, edit_area=128, understand_area=128, bucket_patch=16, prompt_limit=96, noise="exact",
-    steps=32, top_p=0.8, schedule="circle", cfg_scale=0.4, edit_cfg_scale=1.0, edit_cfg_img=1.0,
+    steps=32, top_p=0.8, schedule="circle", cfg_scale=0.6, edit_cfg_scale=1.0, edit_cfg_img=1.0,
     edit_questions={
         "edit_add": "{prompt}. what style is it?",
         "edit_replace": "{prompt}. what style is it?",
