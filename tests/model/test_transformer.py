@@ -20,6 +20,7 @@ from dimoo.eval.size import Ledger
 from dimoo.eval.twin import Twin
 from dimoo.model.cache import Cache
 from dimoo.model.transformer import (
+    FEW_ROWS,
     MLP_ROWS,
     ONEDNN,
     ROTATED_AT_ONCE,
@@ -213,7 +214,7 @@ def test_bfloat16_is_close() -> None:
     assert float((narrow.float() - wide).abs().mean()) < 0.1 * float(wide.abs().mean())
 
 
-@pytest.mark.parametrize("rows", [1, 19, 47, 48, TURNED_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 19, 47, 48, FEW_ROWS + 1, TURNED_ROWS + 1])
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
 @pytest.mark.parametrize("turned", [True, False])
 def test_products_of_a_cpu_are_the_plain_ones(
@@ -231,7 +232,7 @@ def test_products_of_a_cpu_are_the_plain_ones(
 
 
 @pytest.mark.skipif(not ONEDNN, reason="another library's products are no faster here")
-@pytest.mark.parametrize("rows", [1, 3, 19, 188, 700])
+@pytest.mark.parametrize("rows", [0, 1, 3, 19, 188, 700])
 def test_float32_products_by_the_other_library(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Broken to try it: the weight transposed where it is square; gradients lost; the ledger without its formula.
     x_MK = torch.randn(2 * rows, 48, generator=generator(1))[::2]  # rows that do not lie one after the other
