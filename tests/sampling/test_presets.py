@@ -31,7 +31,7 @@ def authors_flops(config: ModelConfig, page: Page) -> int:
 
 def test_what_a_request_says_goes_before_its_preset() -> None:
     balanced = PictureOptions(preset="balanced").settings(DEFAULTS)
-    assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 34
+    assert balanced.policy == presets.PICTURE["balanced"].policy and balanced.steps == 32
     assert PictureOptions(preset="fast").settings(DEFAULTS).reuse == presets.PICTURE["fast"].reuse
     assert balanced.schedule == presets.PICTURE["balanced"].schedule == "circle"
     said = PictureOptions(preset="fast", steps=7, policy=NoCache(), schedule="cosine").settings(DEFAULTS)

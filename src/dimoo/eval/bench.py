@@ -52,7 +52,7 @@ from dimoo.tasks.understand import Understand
 
 TaskName = Literal["t2i", "edit", "understand"]
 Settings = ImageSettings | TextSettings
-CURVE = (32, 24, 20, 16, 12, 10, 8, 6, 4)  # plain step counts beside the full one
+CURVE = (32, 24, 20, 18, 16, 12, 10, 8, 6, 4)  # plain step counts beside the full one
 ANSWER, BLOCK = 64, 32  # ids of an answer and of a block
 WAIT = 1  # rounds that are run and not counted
 # ways of filling a picture, each at every step count of the curve

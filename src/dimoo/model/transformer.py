@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dimoo.model.cache import Cache
 from dimoo.model.config import ModelConfig
-from dimoo.model.quantise import is_quantised, quantisation_of
+from dimoo.model.quantise import is_quantised
 from dimoo.page.batch import Packing, Rows
 
 # The MLP takes so many rows at once, or as many as the model is wide: what lies inside it is widest of all. Pages of
@@ -35,7 +35,7 @@ ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_cap
 # The MLP's other products are turned, and fastest of a multiple of so many rows; of more than 512 it is all the same.
 TILES = {torch.bfloat16: 16} if ONEDNN else {torch.bfloat16: 16, torch.float32: 8}
 TURNED_ROWS = 512
-FEW_ROWS = 64  # gate and up are one product of so many rows
+FEW_ROWS = 64  # so many are gated into fresh memory: halves of a product have gaps, which the next one would copy out
 ROTATED_AT_ONCE = 2**17  # numbers: half a megabyte of float32
 
 
@@ -157,19 +157,16 @@ class Block(nn.Module):
     def mlp(self, x_MD: Tensor) -> Tensor:
         """down(silu(gate) * up), gate and up of the normed rows."""
         x_MD, training = self.mlp_norm(x_MD), torch.is_grad_enabled()
-        on_cpu, few = _as_on_a_cpu(x_MD, self.gate_up.weight), len(x_MD) <= FEW_ROWS
-        tile = TILES.get(x_MD.dtype) if on_cpu else None
+        tile = TILES.get(x_MD.dtype) if _as_on_a_cpu(x_MD, self.gate_up.weight) else None
         if tile is not None and len(x_MD) <= TURNED_ROWS:
             # the long side of each product first takes up to a fifth less time, and a ragged edge up to a fifth more
             spare = -len(x_MD) % tile if len(x_MD) > 8 else 0
             x_MD = F.pad(x_MD, (0, 0, 0, spare)) if spare else x_MD
             gate_FM, up_FM = F.linear(self.gate_up.weight, x_MD).chunk(2)
             return (self.down.weight @ F.silu(gate_FM, inplace=True).mul_(up_FM)).t()[: len(x_MD) - spare]
-        if on_cpu and not few:  # apart: what comes of halves of one product would be copied for the next
-            gate_MF, up_MF = (product(x_MD, part_FD) for part_FD in self.gate_up.weight.chunk(2))
-        else:
-            gate_MF, up_MF = product(x_MD, self.gate_up.weight).chunk(2, dim=-1)
-        return product(F.silu(gate_MF, inplace=not (training or few)).mul_(up_MF), self.down.weight)
+        gate_MF, up_MF = product(x_MD, self.gate_up.weight).chunk(2, dim=-1)
+        fresh = training or len(x_MD) <= FEW_ROWS
+        return product(F.silu(gate_MF, inplace=not fresh).mul_(up_MF), self.down.weight)
 
     def enter(self, x_MD: Tensor, rotation: tuple[Tensor, Tensor], keep: Rows | None) -> tuple[Tensor, Tensor, Tensor]:
         """What precedes attention, row by row: rotated queries (of `keep` rows only, if given) and keys, values."""
@@ -205,7 +202,7 @@ def product(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
 def _as_on_a_cpu(x_MK: Tensor, weight_NK: Tensor) -> bool:
     """Whether what is faster on a CPU alone may be done: not for gradients, compilers and quantised weights."""
     watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return x_MK.device.type == "cpu" and not watched and quantisation_of(weight_NK) is None
+    return x_MK.is_cpu and not watched and type(weight_NK) in (Tensor, nn.Parameter)
 
 
 class RMSNorm(nn.Module):
@@ -307,7 +304,7 @@ def _together(part: Tensor, slices: Slices) -> Tensor:
     """Slices of one length as a batch (B, rows, ...); a view where they lie one after the other."""
     first, last = slices[0], slices[-1]
     if last.stop - first.start == len(slices) * (first.stop - first.start):
-        return part[first.start : last.stop].unflatten(0, (len(slices), -1))
+        return part[first.start : last.stop].view(len(slices), -1, *part.shape[1:])
     return torch.stack([part[one] for one in slices])
 
 
